@@ -1,0 +1,64 @@
+"""The push protocol between a sidecar and its control plane, as values and bytes; nothing here touches a socket.
+
+    messages    what can be said, one frozen class each
+    codec       encode(message) -> frame; FrameDecoder cuts a stream into payloads; decode(payload) -> message
+    errors      what can be wrong with what a peer sent
+
+Data flows: message -> encode -> TLS -> FrameDecoder.feed -> decode -> message.
+"""
+
+from mesh.wire.codec import (
+    MAX_FRAME_TO_CONTROL_PLANE,
+    MAX_FRAME_TO_SIDECAR,
+    FrameDecoder,
+    decode,
+    encode,
+    snapshot_hash,
+)
+from mesh.wire.errors import FrameTooLarge, MessageMalformed, WireError
+from mesh.wire.messages import (
+    ALPN,
+    PROTOCOL_VERSION,
+    PROTOCOLS,
+    Ack,
+    Announce,
+    Certificate,
+    CertificateRequest,
+    Endpoint,
+    Hello,
+    Listener,
+    Message,
+    Nack,
+    Ping,
+    Pong,
+    Snapshot,
+    Unknown,
+)
+
+__all__ = [
+    "ALPN",
+    "MAX_FRAME_TO_CONTROL_PLANE",
+    "MAX_FRAME_TO_SIDECAR",
+    "PROTOCOLS",
+    "PROTOCOL_VERSION",
+    "Ack",
+    "Announce",
+    "Certificate",
+    "CertificateRequest",
+    "Endpoint",
+    "FrameDecoder",
+    "FrameTooLarge",
+    "Hello",
+    "Listener",
+    "Message",
+    "MessageMalformed",
+    "Nack",
+    "Ping",
+    "Pong",
+    "Snapshot",
+    "Unknown",
+    "WireError",
+    "decode",
+    "encode",
+    "snapshot_hash",
+]

@@ -1,0 +1,137 @@
+"""The messages that sidecar and control plane exchange, in the order in which a link uses them.
+
+    sidecar -> control plane    Hello, CertificateRequest, Announce, Ack, Nack, Ping, Pong
+    control plane -> sidecar    Hello, Certificate, Snapshot, Nack, Ping, Pong
+
+Before it has a certificate a sidecar may send only Hello and CertificateRequest with a token. Fields that a newer
+peer added are ignored; a message type that it added becomes Unknown, which the receiver skips and logs.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from attrs import field, frozen
+from attrs.validators import ge, in_, le, max_len, min_len
+
+PROTOCOL_VERSION = 1
+ALPN = b"doorward-cp/1"
+
+PROTOCOLS = ("http", "tcp", "auto")
+"""What an application port can be declared to speak."""
+
+_port = [ge(1), le(65535)]
+_text: Callable[..., None] = max_len(512)
+_name: list[Callable[..., None]] = [min_len(1), max_len(512)]
+
+
+@frozen
+class Hello:
+    """First on every link, from both sides. `instance` tells one process of a workload from another."""
+
+    version: int = field(validator=ge(1))
+    software: str = field(validator=_text)
+    instance: str = field(validator=_text)
+
+
+@frozen
+class CertificateRequest:
+    """Asks for a certificate of the attested identity. `csr` is DER; without `token` the link's certificate attests."""
+
+    csr: bytes = field(validator=max_len(16 * 1024))
+    token: str | None = None
+
+
+@frozen
+class Certificate:
+    """The issued chain, DER, leaf first and without the root, and the roots (DER) of every trust domain to trust."""
+
+    chain: tuple[bytes, ...] = field(validator=[min_len(1), max_len(8)])
+    roots: tuple[bytes, ...] = field(validator=[min_len(1), max_len(256)])
+
+
+@frozen
+class Listener:
+    """One application port that a sidecar guards. `address` None means: the address that this link comes from."""
+
+    mesh_port: int = field(validator=_port)
+    port: int = field(validator=_port)
+    protocol: str = field(validator=in_(PROTOCOLS))
+    address: str | None = None
+
+
+@frozen
+class Announce:
+    """What this sidecar offers and what it wants to reach: destinations are written `<namespace>/<workload>:<port>`."""
+
+    listeners: tuple[Listener, ...] = field(validator=max_len(256))
+    destinations: tuple[str, ...] = field(validator=max_len(4096))
+
+
+@frozen
+class Endpoint:
+    """One place where a workload's port can be reached, and the identity that must answer there (law 5)."""
+
+    workload: str = field(validator=_name)
+    port: int = field(validator=_port)
+    address: str = field(validator=_name)
+    mesh_port: int = field(validator=_port)
+    protocol: str = field(validator=in_(PROTOCOLS))
+    identity: str = field(validator=_name)
+
+
+@frozen
+class Snapshot:
+    """Everything that one sidecar is to enforce, whole. Within an `epoch` a lower `number` is refused.
+
+    `policies` are documents as in a policy file; `bans` are SPIFFE IDs or certificate serials (`serial:<decimal>`);
+    `roots` are DER. `hash` is `mesh.wire.snapshot_hash` of the content.
+    """
+
+    epoch: str = field(validator=_name)
+    number: int = field(validator=ge(0))
+    hash: str = field(validator=_name)
+    policies: tuple[dict[str, Any], ...] = field(validator=max_len(100_000))
+    endpoints: tuple[Endpoint, ...] = field(validator=max_len(100_000))
+    bans: tuple[str, ...] = field(validator=max_len(100_000))
+    roots: tuple[bytes, ...] = field(validator=max_len(256))
+
+
+@frozen
+class Ack:
+    """This snapshot is enforced now, on new and on live connections."""
+
+    epoch: str = field(validator=_name)
+    number: int = field(validator=ge(0))
+
+
+@frozen
+class Nack:
+    """What `about` (a message type) named was refused: `code` for programs, `message` for people."""
+
+    about: str = field(validator=_text)
+    code: str = field(validator=_text)
+    message: str = field(validator=max_len(8192))
+
+
+@frozen
+class Ping:
+    """Asks for a Pong with the same number: the link is alive."""
+
+    number: int = field(validator=ge(0))
+
+
+@frozen
+class Pong:
+    """Answers a Ping."""
+
+    number: int = field(validator=ge(0))
+
+
+@frozen
+class Unknown:
+    """A message type that this version does not know."""
+
+    type: str
+
+
+Message = Hello | CertificateRequest | Certificate | Announce | Snapshot | Ack | Nack | Ping | Pong
