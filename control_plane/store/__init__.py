@@ -1,0 +1,18 @@
+"""The store: everything durable that the control plane knows, each change whole or not at all.
+
+    records     the values that go in and come out
+    errors      what can be refused
+    store       `Store`: one method per question or change; each method is one transaction
+    schema      the tables, and the type in which times are kept
+    database    opening (SQLite or PostgreSQL), migrating, transactions
+    audit       the hash-chained log; whatever changes writes its entry in its own transaction
+    policies    policy documents and their numbered revisions
+    tokens      join tokens, and the certificates issued for them or renewed
+    registry    which workload can be reached where, by leases
+    bans        identities and serials that are refused
+    migrations  Alembic revisions, run when a store is opened
+
+Data flows: `Store` method -> transaction (`database`) -> one of the concerns -> `audit` -> commit. Every method
+blocks, so trio code calls it by `trio.to_thread.run_sync`. SQLAlchemy is imported by `store` and below, not by
+`records` and `errors`, so that what only names them starts fast.
+"""

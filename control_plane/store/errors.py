@@ -1,0 +1,36 @@
+"""Everything that the store refuses. `code` is for programs, the message for people.
+
+StoreError              the store cannot be opened, read or written, or was asked for something that makes no sense
+    TokenRefused        a join token buys no certificate
+    RenewalRefused      a certificate is no ground for another one
+    LeaseRefused        an address cannot be registered
+    AuditBroken         the audit log is not what was written
+"""
+
+
+class StoreError(Exception):
+    """The store failed, or refuses. `code` is a short name for programs."""
+
+    def __init__(self, message: str, *, code: str = "store_failed") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class TokenRefused(StoreError):
+    """A join token was refused: `token_unknown`, `token_expired`, `token_used` or `banned`."""
+
+
+class RenewalRefused(StoreError):
+    """A renewal was refused: `unknown_certificate`, `attestation_too_old` or `banned`."""
+
+
+class LeaseRefused(StoreError):
+    """A registration was refused: `address_leased` to another identity, or for a `foreign_identity` (law 3)."""
+
+
+class AuditBroken(StoreError):
+    """The audit log was changed, cut or reordered (`audit_broken`). `seq` is the first entry that is wrong."""
+
+    def __init__(self, message: str, *, seq: int) -> None:
+        super().__init__(message, code="audit_broken")
+        self.seq = seq
