@@ -1,0 +1,141 @@
+"""What the control plane can be told: one frozen value, every part with a default except the state directory.
+
+The command line (control_plane.cli) builds it; control_plane.program runs it. Times are timedeltas where certificates
+and the store use them, and seconds (float) where trio waits for them.
+"""
+
+import ipaddress
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Self
+
+from attrs import Attribute, Factory, field, frozen
+from attrs.validators import ge, gt
+
+
+class SettingRefused(ValueError):
+    """A setting has no usable value; the text names the setting and what it accepts."""
+
+
+def _longer_than_zero(_: object, attribute: "Attribute[timedelta]", value: timedelta) -> None:
+    if value <= timedelta(0):
+        raise SettingRefused(f"{attribute.name}: {value} is no duration: give one above zero, such as 1h")
+
+
+_seconds: Callable[..., Any] = gt(0)
+_count: Callable[..., Any] = ge(1)
+
+
+@frozen
+class HostPort:
+    """Where to listen: an IP address (or a host name of this machine) and a port; port 0 lets the system choose."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str, setting: str = "address") -> Self:
+        """Read `HOST:PORT` or `[IPV6]:PORT`. Raises SettingRefused, naming `setting`."""
+        host, colon, port = text.rpartition(":")
+        bracketed = host.startswith("[") and host.endswith("]")
+        host = host[1:-1] if bracketed else host
+        if not colon or not host or (":" in host) != bracketed or not (port.isascii() and port.isdigit()):
+            raise SettingRefused(f"{setting}: {text[:80]!r}: write HOST:PORT, such as 127.0.0.1:7443 or [::1]:7443")
+        if int(port) > 65535:
+            raise SettingRefused(f"{setting}: port {port[:10]} is above 65535")
+        return cls(host, int(port))
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """True where only this machine can reach the address."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+
+@frozen
+class Lifetimes:
+    """How long what the control plane hands out is good for."""
+
+    certificate: timedelta = field(default=timedelta(hours=1), validator=_longer_than_zero)
+    """A workload's SVID; sidecars renew at half of it."""
+    own_certificate: timedelta = field(default=timedelta(hours=24), validator=_longer_than_zero)
+    """The control plane's own SVID, renewed in memory at half of it."""
+    issuer: timedelta = field(default=timedelta(days=90), validator=_longer_than_zero)
+    """The issuing intermediate, replaced at half of it."""
+    root: timedelta = field(default=timedelta(days=3650), validator=_longer_than_zero)
+    """The root, where the first run makes one."""
+    attestation: timedelta = field(default=timedelta(days=30), validator=_longer_than_zero)
+    """How long renewals may follow one attestation before a new token is needed (law 8)."""
+    lease: timedelta = field(default=timedelta(seconds=90), validator=_longer_than_zero)
+    """How long a registered endpoint stays without its sidecar renewing it (law 4)."""
+
+
+@frozen
+class Limits:
+    """Everything that an outsider could make grow or wait, bounded (law 21). Durations are seconds."""
+
+    links: int = field(default=10_000, validator=_count)
+    """Links of all sidecars together."""
+    unauthenticated_links: int = field(default=256, validator=_count)
+    """Links that have shown no valid certificate yet."""
+    unauthenticated_links_per_address: int = field(default=64, validator=_count)
+    handshake_timeout: float = field(default=10.0, validator=_seconds)
+    """From accept to the end of the TLS handshake."""
+    hello_timeout: float = field(default=10.0, validator=_seconds)
+    """From the handshake to the sidecar's Hello."""
+    unauthenticated_lifetime: float = field(default=30.0, validator=_seconds)
+    """A link without a certificate is there to get one; it ends after this long."""
+    unauthenticated_requests: int = field(default=4, validator=_count)
+    """Certificate requests that a link without a certificate may make."""
+    renewals_per_minute: int = field(default=600, validator=_count)
+    """Certificates that one identity, with all its instances, may renew in a minute."""
+    write_timeout: float = field(default=30.0, validator=_seconds)
+    """A sidecar that does not take a message within this is gone."""
+    ping_interval: float = field(default=15.0, validator=_seconds)
+    silence_timeout: float = field(default=45.0, validator=_seconds)
+    """A sidecar that says nothing, not even Pong, for this long is gone."""
+    lease_renewal: float = field(default=30.0, validator=_seconds)
+    """How often a connected sidecar's leases are renewed."""
+    endpoints_per_identity: int = field(default=10_000, validator=_count)
+    """Registered endpoints of one identity, all instances together."""
+    proof_timeout: float = field(default=5.0, validator=_seconds)
+    """How long dialling back an announced address may take (law 3)."""
+    proofs_at_once: int = field(default=64, validator=_count)
+    """Announced addresses that are dialled back at the same time, for all sidecars together."""
+    metrics_connections: int = field(default=64, validator=_count)
+    """Connections to the observe address at the same time."""
+
+
+@frozen
+class ControlPlaneSettings:
+    """Everything that `control_plane.program.run` is told."""
+
+    state: Path
+    """The state directory: keys, the embedded store, the admin socket, run.json."""
+    listen: HostPort = HostPort("127.0.0.1", 7443)
+    """Where sidecars connect."""
+    observe: HostPort | None = HostPort("127.0.0.1", 7480)
+    """Where /ready, /live and /metrics answer; None for nowhere."""
+    observe_hosts: tuple[str, ...] = ()
+    """Host names, besides IP addresses and localhost, under which the observe address may be asked (law 22)."""
+    trust_domain: str | None = None
+    """The trust domain; None for what the state directory holds, or `cluster.local` on the first run."""
+    ca_certificate: Path | None = None
+    ca_key: Path | None = None
+    """A CA of your own (PEM, chain up to its root, and its key); both or neither. None for one made on the first run."""
+    store_url: str | None = None
+    """SQLAlchemy URL of the store; None for the SQLite file in the state directory."""
+    admin_socket: Path | None = None
+    """The admin API's Unix socket; None for the one in the state directory."""
+    lifetimes: Lifetimes = Factory(Lifetimes)
+    limits: Limits = Factory(Limits)
+
+    def __attrs_post_init__(self) -> None:
+        if (self.ca_certificate is None) != (self.ca_key is None):
+            raise SettingRefused("ca_certificate and ca_key go together: give both, or neither")
