@@ -1,0 +1,24 @@
+"""Fixtures that every room's tests may ask for."""
+
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from examples.demo.local_mesh import LocalMesh, open_local_mesh
+
+
+@pytest.fixture
+def short_directory() -> Iterator[Path]:
+    """An empty directory whose path leaves room for a Unix socket's name (108 bytes)."""
+    with tempfile.TemporaryDirectory(prefix="dw-") as directory:
+        yield Path(directory)
+
+
+@pytest.fixture
+async def mesh(short_directory: Path) -> AsyncIterator[LocalMesh]:
+    """A mesh of real processes whose control plane is ready; the test adds sidecars."""
+    async with open_local_mesh(short_directory) as mesh:
+        await mesh.start_control_plane()
+        yield mesh
