@@ -1,0 +1,39 @@
+"""Bytes over sockets, for both programs: TLS streams, plain streams, dialling and accepting. Imports only certs.
+
+    errors      what can go wrong on the way, translated once from sockets and OpenSSL
+    sockets     the options that every TCP socket of ours carries, and the address of its other end
+    dial        dial(address, port) -> PlainStream
+    accept      listen(...) -> listeners; serve(listeners, handler): one wall around every connection
+    budget      Budget: how many connections may be open before they have said who they are
+    plain       PlainStream: TCP or Unix socket as a trio stream
+    tls         TlsStream: the same surface over TLS by pyOpenSSL
+
+Data flows: accept (or dial) -> socket -> TlsStream or PlainStream -> receive_some / send_all / send_eof -> aclose,
+or abort() where the other side has to see that something was cut off.
+"""
+
+from transport.accept import Handler, listen, serve
+from transport.budget import Budget, OverBudget
+from transport.dial import dial
+from transport.errors import ConnectFailed, ConnectRefused, ConnectTimeout, ConnectUnreachable, NotTls, TlsFailed
+from transport.plain import PlainStream
+from transport.sockets import Peername
+from transport.tls import TlsStream
+
+__all__ = [
+    "Budget",
+    "ConnectFailed",
+    "ConnectRefused",
+    "ConnectTimeout",
+    "ConnectUnreachable",
+    "Handler",
+    "NotTls",
+    "OverBudget",
+    "Peername",
+    "PlainStream",
+    "TlsFailed",
+    "TlsStream",
+    "dial",
+    "listen",
+    "serve",
+]

@@ -1,0 +1,103 @@
+"""Accepting connections: one wall around each, so that no exception of one connection reaches another.
+
+trio ends the whole server when an exception leaves a connection's task. Here every handler runs inside `_walled`,
+which closes the socket whatever happens and hands what nobody foresaw to `on_error`.
+"""
+
+import errno
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+import trio
+
+PAUSE_SECONDS: Final = 0.1  # after the process ran out of descriptors: closing connections brings some back
+BACKLOG: Final = 1024
+
+Handler = Callable[[trio.socket.SocketType], Awaitable[None]]
+
+# One caller left before it was accepted, or its network failed (accept(2), "Error handling").
+_CALLER_LEFT: Final = {
+    errno.ECONNABORTED,
+    errno.EPERM,
+    errno.EPROTO,
+    errno.ENETDOWN,
+    errno.ENOPROTOOPT,
+    errno.EHOSTDOWN,
+    errno.EHOSTUNREACH,
+    errno.EOPNOTSUPP,
+    errno.ENETUNREACH,
+}
+
+
+async def listen(host: str, port: int) -> list[trio.SocketListener]:
+    """Listen on every address of `host`; port 0 takes a free one. Raises OSError (in use, no such address)."""
+    return await trio.open_tcp_listeners(port, host=host, backlog=BACKLOG)
+
+
+async def serve(
+    listeners: Sequence[trio.SocketListener],
+    handler: Handler,
+    *,
+    nursery: trio.Nursery,
+    places: trio.CapacityLimiter,
+    on_error: Callable[[Exception], None],
+) -> None:
+    """Accept until cancelled, and run `handler(socket)` for each connection in `nursery`.
+
+    `places` bounds the connections open at once: where none is left, nothing is accepted and the kernel's backlog
+    fills. `on_error` is told what no code foresaw, from a handler or from accept itself. Cancelling this call ends
+    accepting only; the handlers belong to `nursery`. The listeners are closed at the end.
+    """
+    async with trio.open_nursery() as accepting:
+        for listener in listeners:
+            accepting.start_soon(_accept, listener, handler, nursery, places, on_error)
+
+
+async def _accept(
+    listener: trio.SocketListener,
+    handler: Handler,
+    nursery: trio.Nursery,
+    places: trio.CapacityLimiter,
+    on_error: Callable[[Exception], None],
+) -> None:
+    async with listener:
+        while True:
+            holder = object()
+            await places.acquire_on_behalf_of(holder)
+            try:
+                sock = await _next(listener, on_error)
+            except BaseException:
+                places.release_on_behalf_of(holder)
+                raise
+            nursery.start_soon(_walled, sock, handler, places, holder, on_error)
+
+
+async def _next(listener: trio.SocketListener, on_error: Callable[[Exception], None]) -> trio.socket.SocketType:
+    while True:
+        try:
+            sock, _ = await listener.socket.accept()
+        except OSError as error:
+            if error.errno == errno.EBADF:
+                raise trio.ClosedResourceError("the listener was closed") from None
+            if error.errno not in _CALLER_LEFT:
+                on_error(error)
+                await trio.sleep(PAUSE_SECONDS)
+        else:
+            return sock
+
+
+async def _walled(
+    sock: trio.socket.SocketType,
+    handler: Handler,
+    places: trio.CapacityLimiter,
+    holder: object,
+    on_error: Callable[[Exception], None],
+) -> None:
+    try:
+        await handler(sock)
+    except* Exception as group:  # noqa: BLE001  # the wall; except*: a shutdown may mix Cancelled with other errors
+        for error in group.exceptions:
+            on_error(error)
+    finally:
+        sock.close()
+        places.release_on_behalf_of(holder)

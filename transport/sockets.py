@@ -1,0 +1,65 @@
+"""What every socket of ours has in common: its options, the name of its other end, and the two ways to close it."""
+
+import ipaddress
+import socket
+import struct
+from contextlib import suppress
+from typing import Final
+
+import trio
+
+# A peer that vanished (power, network) is noticed after a minute and a half, on idle and on sending connections.
+KEEPALIVE_IDLE: Final = 60
+KEEPALIVE_INTERVAL: Final = 10
+KEEPALIVE_PROBES: Final = 3
+USER_TIMEOUT_MS: Final = 90_000
+
+_LINGER_NOT = struct.pack("ii", 1, 0)
+
+Peername = tuple[str, int]
+"""IP address (IPv4 where it came mapped into IPv6, no zone) and port; ("", 0) for a Unix socket."""
+
+
+def tune(sock: trio.socket.SocketType) -> None:
+    """No delay for small writes, and keepalive probes. Does nothing on a Unix socket."""
+    if sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    with suppress(OSError):  # a peer that is gone already makes some systems refuse options
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _KEEPALIVE:
+            if option := getattr(socket, name, None):
+                sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def peername(sock: trio.socket.SocketType) -> Peername:
+    """The other end's address; ("", 0) where there is none, or where it has left already."""
+    if sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return "", 0
+    try:
+        host, port, *_ = sock.getpeername()
+    except OSError:
+        return "", 0
+    address = ipaddress.ip_address(host.partition("%")[0])
+    mapped = getattr(address, "ipv4_mapped", None)
+    return str(mapped or address), port
+
+
+def close(sock: trio.socket.SocketType) -> None:
+    """Close; what was written is still delivered. Tasks that wait on the socket get ClosedResourceError."""
+    sock.close()
+
+
+def reset(sock: trio.socket.SocketType) -> None:
+    """Close with a TCP reset, so that the other end sees that the stream was cut off."""
+    with suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+    sock.close()
+
+
+_KEEPALIVE: Final = (
+    ("TCP_KEEPIDLE", KEEPALIVE_IDLE),
+    ("TCP_KEEPINTVL", KEEPALIVE_INTERVAL),
+    ("TCP_KEEPCNT", KEEPALIVE_PROBES),
+    ("TCP_USER_TIMEOUT", USER_TIMEOUT_MS),
+)
