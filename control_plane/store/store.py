@@ -26,7 +26,7 @@ from control_plane.store.records import (
 )
 
 Sign = Callable[[WorkloadName], tuple[x509.Certificate, ...]]
-"""Signs for the attested workload: the chain, leaf first. Whatever it raises undoes the transaction and is passed on."""
+"""Signs for the attested workload: the chain, leaf first. What it raises undoes the transaction and is passed on."""
 
 
 class Store:
@@ -57,7 +57,7 @@ class Store:
         raise NotImplementedError
 
     def note_roots(self, fingerprints: Sequence[str]) -> bool:
-        """Tell the store which roots are trusted now (SHA-256, hex). Advances the number and says True if they changed."""
+        """Say which roots are trusted now (SHA-256, hex). Advances the number, and answers True, where they changed."""
         raise NotImplementedError
 
     def policies(self) -> tuple[StoredPolicy, ...]:
@@ -96,7 +96,7 @@ class Store:
         """Every token that is known, used up and expired ones included until they are swept; newest first."""
         raise NotImplementedError
 
-    def revoke_token(self, token_id: str, *, author: str) -> bool:
+    def revoke_token(self, token_id: str, author: str) -> bool:
         """Forget the token with this public id, so that it buys nothing more. False where there is none."""
         raise NotImplementedError
 
@@ -146,7 +146,7 @@ class Store:
         """Refuse `subject`, a SPIFFE ID or `serial:<decimal>`, from now on. Raises StoreError (`bad_subject`)."""
         raise NotImplementedError
 
-    def unban(self, subject: str, *, author: str) -> bool:
+    def unban(self, subject: str, author: str) -> bool:
         """Lift a ban. False where there is none."""
         raise NotImplementedError
 
