@@ -1,0 +1,145 @@
+"""TLS contexts whose keys never touch a file, and the questions to ask once a handshake is over.
+
+TLS 1.3 only. During the handshake OpenSSL checks signatures up to a root of the bundle, so that a stranger gets an
+alert; `verified_peer` asks afterwards what OpenSSL does not know: SPIFFE's rules, the trust domain, and the dates, with
+the `now` of the caller. Sessions are never resumed: a resumed one would skip all of this.
+
+    server_context / client_context     before
+    handshake_refusal                   when it failed
+    verified_peer, agreed_alpn          when it succeeded, before the first byte is believed
+
+A context must not be changed once it was used, so a renewed SVID or bundle gets a new one. The app data of a
+Connection belongs to this module: it carries the refusal from OpenSSL's callback to `handshake_refusal`.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from cryptography import x509
+from OpenSSL import SSL, crypto
+
+from certs.bundle import TrustBundle
+from certs.errors import (
+    CertificateExpired,
+    CertificateMalformed,
+    CertificateMissing,
+    CertificateNotYetValid,
+    CertificateRefused,
+    LeafIsCa,
+    UnknownIssuer,
+    WrongUsage,
+)
+from certs.svid import Svid
+from certs.verify import MAX_CHAIN, Peer, verify_chain
+
+_NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, which pyOpenSSL does not name: dates are checked by `now`
+_ALERT_CERTIFICATE_REQUIRED = 116  # RFC 8446 §6.2
+
+# X509_V_ERR_* of OpenSSL's x509_vfy.h; whatever is not listed means that the certificate cannot be used as it is
+_OBJECTIONS: dict[int, tuple[type[CertificateRefused], str]] = {
+    **dict.fromkeys((9,), (CertificateNotYetValid, "a certificate is not valid yet")),
+    **dict.fromkeys((10,), (CertificateExpired, "a certificate has expired")),
+    **dict.fromkeys(
+        (2, 7, 18, 19, 20, 21, 22, 24, 27, 28, 29, 30, 31, 66, 67, 68, 76, 77),
+        (UnknownIssuer, "no strong signatures lead from the peer's certificate to a known root"),
+    ),
+    **dict.fromkeys(
+        (25, 26, 32, 39, 79, 80, 81, 82, 92),
+        (WrongUsage, "a certificate is used for what it may not be used for"),
+    ),
+    **dict.fromkeys((37,), (LeafIsCa, "the leaf is itself a CA certificate")),
+}
+
+
+def server_context(
+    svid: Svid, bundle: TrustBundle, alpn: Sequence[bytes], *, client_certificate: bool = True
+) -> SSL.Context:
+    """A context for the accepting side.
+
+    `alpn` lists the protocols spoken, the preferred first; a client that offers none of them is not refused here, see
+    `agreed_alpn`. With `client_certificate=False` a client may come without one, but one that it shows must be good.
+    """
+    context = _context(SSL.TLS_SERVER_METHOD, svid, bundle)
+    required = SSL.VERIFY_FAIL_IF_NO_PEER_CERT if client_certificate else 0
+    context.set_verify(SSL.VERIFY_PEER | required, _remember_objection)
+    context.set_info_callback(_remember_alert)
+    context.set_alpn_select_callback(partial(_choose_alpn, tuple(alpn)))
+    return context
+
+
+def client_context(svid: Svid | None, bundle: TrustBundle, alpn: Sequence[bytes]) -> SSL.Context:
+    """A context for the dialling side, without a certificate of its own where `svid` is None."""
+    context = _context(SSL.TLS_CLIENT_METHOD, svid, bundle)
+    context.set_verify(SSL.VERIFY_PEER, _remember_objection)
+    if alpn:
+        context.set_alpn_protos(list(alpn))
+    return context
+
+
+def verified_peer(connection: SSL.Connection, bundle: TrustBundle, now: datetime) -> Peer:
+    """Who is at the other end of a finished handshake, by all of our rules. Raises CertificateRefused."""
+    try:
+        leaf = connection.get_peer_certificate(as_cryptography=True)
+        presented = connection.get_peer_cert_chain(as_cryptography=True) or []
+    except (ValueError, TypeError, x509.InvalidVersion) as error:
+        raise CertificateMalformed(f"the peer's certificate cannot be read: {error}"[:300]) from error
+    if leaf is None:
+        raise CertificateMissing("the peer presented no certificate")
+    # On the accepting side OpenSSL leaves the leaf out of the chain, on the dialling side it does not.
+    above = presented[1:] if presented[:1] == [leaf] else presented
+    return verify_chain([leaf, *above], bundle, now)
+
+
+def handshake_refusal(connection: SSL.Connection) -> CertificateRefused | None:
+    """Why a failed handshake was refused on this side, None where the peer's certificate was not the reason."""
+    refusal = connection.get_app_data()
+    return refusal if isinstance(refusal, CertificateRefused) else None
+
+
+def agreed_alpn(connection: SSL.Connection) -> bytes:
+    """The protocol that both sides named, b"" for none: a caller that needs one must end the connection then."""
+    return connection.get_alpn_proto_negotiated()
+
+
+def _context(method: int, svid: Svid | None, bundle: TrustBundle) -> SSL.Context:
+    """What both sides have in common. pyOpenSSL itself sets partial writes and moving write buffers."""
+    context = SSL.Context(method)
+    context.set_min_proto_version(SSL.TLS1_3_VERSION)
+    context.set_max_proto_version(SSL.TLS1_3_VERSION)
+    # Each of the two alone still resumes sessions.
+    context.set_options(SSL.OP_NO_TICKET)
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # an idle endpoint takes 39 KB instead of 57
+    context.set_verify_depth(MAX_CHAIN)
+    if svid is not None:
+        context.use_privatekey(svid.key)
+        context.use_certificate(svid.leaf)
+        for intermediate in svid.chain[1:]:
+            context.add_extra_chain_cert(intermediate)
+    store = context.get_cert_store()
+    assert store is not None
+    for root in bundle.all_roots:
+        store.add_cert(crypto.X509.from_cryptography(root))
+    store.set_flags(_NO_CHECK_TIME)
+    return context
+
+
+def _remember_objection(connection: SSL.Connection, _cert: crypto.X509, error: int, _depth: int, ok: int) -> bool:
+    """OpenSSL asks once per certificate: its verdict stands, we only note the first objection."""
+    if not ok and connection.get_app_data() is None:
+        kind, text = _OBJECTIONS.get(error, (CertificateMalformed, f"a certificate is unusable (OpenSSL code {error})"))
+        connection.set_app_data(kind(text))
+    return bool(ok)
+
+
+def _remember_alert(connection: SSL.Connection, where: int, value: int) -> None:
+    """OpenSSL asks no callback about a certificate that is missing; the alert that it sends tells."""
+    if where == SSL.SSL_CB_WRITE_ALERT and value & 0xFF == _ALERT_CERTIFICATE_REQUIRED:
+        connection.set_app_data(CertificateMissing("the peer presented no certificate"))
+
+
+def _choose_alpn(spoken: tuple[bytes, ...], _connection: SSL.Connection, offered: list[bytes]) -> Any:
+    """The accepting side's choice: its own first preference that the client offers. pyOpenSSL's type is private."""
+    return next((protocol for protocol in spoken if protocol in offered), SSL.NO_OVERLAPPING_PROTOCOLS)
