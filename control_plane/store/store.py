@@ -5,6 +5,7 @@ old state. One store-wide counter, the *number*, advances with whatever a snapsh
 roots. Every method blocks and may be called from any thread.
 """
 
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Self
@@ -12,6 +13,8 @@ from typing import Any, Self
 from cryptography import x509
 
 from certs.spiffe import SpiffeId, TrustDomain, WorkloadName
+from control_plane.store import audit, bans, counter, policies, registry, tokens
+from control_plane.store.database import Database, connect, migrate
 from control_plane.store.records import (
     AuditEntry,
     Ban,
@@ -24,16 +27,17 @@ from control_plane.store.records import (
     StoredPolicy,
     TokenInfo,
 )
-
-Sign = Callable[[WorkloadName], tuple[x509.Certificate, ...]]
-"""Signs for the attested workload: the chain, leaf first. What it raises undoes the transaction and is passed on."""
+from control_plane.store.tokens import Sign
 
 
 class Store:
     """An open store. Make it by `Store.open`. Every method raises StoreError where the database fails."""
 
-    epoch: str
-    """Tells one run of the numbers from another: a store brought back from a backup may repeat numbers, not epochs."""
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.epoch: str = secrets.token_hex(8)
+        """New at every opening. A store brought back from a backup repeats numbers, and an opening is the only moment
+        at which one can have been brought back: so within an epoch, numbers never do."""
 
     @classmethod
     def open(cls, url: str, *, trust_domain: TrustDomain, clock: Callable[[], datetime]) -> Self:
@@ -42,31 +46,48 @@ class Store:
         Creates it, or brings its tables up to date. `clock` gives aware UTC times. Raises StoreError for a store of
         another trust domain, for one that a newer Doorward has migrated, and where it cannot be reached.
         """
-        raise NotImplementedError
+        engine = connect(url)
+        database = Database(engine, trust_domain, clock)
+        try:
+            with database.write_unlocked() as tx:
+                migrate(tx.connection)
+                counter.settle(tx)
+                registry.outlive_restart(tx)
+        except BaseException:
+            database.close()
+            raise
+        return cls(database)
 
     def close(self) -> None:
         """Close every connection. The store cannot be used afterwards."""
-        raise NotImplementedError
+        self._database.close()
 
     def number(self) -> int:
         """The store number: how often anything that a snapshot shows has changed."""
-        raise NotImplementedError
+        with self._database.read() as tx:
+            return counter.number(tx)
 
     def contents(self) -> Contents:
         """Policies, leases and bans as they are together at one number."""
-        raise NotImplementedError
+        with self._database.read() as tx:
+            return Contents(
+                self.epoch, counter.number(tx), policies.read_all(tx), registry.read_all(tx), bans.read_all(tx)
+            )
 
     def note_roots(self, fingerprints: Sequence[str]) -> bool:
         """Say which roots are trusted now (SHA-256, hex). Advances the number, and answers True, where they changed."""
-        raise NotImplementedError
+        with self._database.write() as tx:
+            return counter.note_roots(tx, fingerprints)
 
     def policies(self) -> tuple[StoredPolicy, ...]:
         """Every document in force, ordered by namespace, kind and name."""
-        raise NotImplementedError
+        with self._database.read() as tx:
+            return policies.read_all(tx)
 
     def policy_number(self) -> int:
         """The number of the latest policy revision; 0 before the first."""
-        raise NotImplementedError
+        with self._database.read() as tx:
+            return policies.latest(tx)
 
     def change_policies(
         self, put: Sequence[Document], delete: Sequence[PolicyKey], *, author: str, message: str
@@ -77,11 +98,13 @@ class Store:
         nothing changed, nothing is stored and the revision's number is the current one; deleting what is not there
         changes nothing. Raises StoreError (`conflicting_change`) where a key is named twice.
         """
-        raise NotImplementedError
+        with self._database.write() as tx:
+            return policies.change(tx, put, delete, author, message)
 
     def revisions(self, limit: int = 50) -> tuple[Revision, ...]:
         """The latest policy revisions, newest first."""
-        raise NotImplementedError
+        with self._database.read() as tx:
+            return policies.read_revisions(tx, limit)
 
     def create_token(
         self, workload: WorkloadName, *, lifetime: timedelta, uses: int, author: str
@@ -90,15 +113,18 @@ class Store:
 
         Raises StoreError (`bad_token`) where `lifetime` or `uses` is not positive.
         """
-        raise NotImplementedError
+        with self._database.write() as tx:
+            return tokens.create(tx, workload, lifetime, uses, author)
 
     def tokens(self) -> tuple[TokenInfo, ...]:
         """Every token that is known, used up and expired ones included until they are swept; newest first."""
-        raise NotImplementedError
+        with self._database.read() as tx:
+            return tokens.read_all(tx)
 
     def revoke_token(self, token_id: str, author: str) -> bool:
         """Forget the token with this public id, so that it buys nothing more. False where there is none."""
-        raise NotImplementedError
+        with self._database.write() as tx:
+            return tokens.revoke(tx, token_id, author)
 
     def issue_with_token(self, token: str, key: str, sign: Sign) -> tuple[x509.Certificate, ...]:
         """Issue a certificate for the workload that `token` names, to the public key with fingerprint `key`.
@@ -106,7 +132,8 @@ class Store:
         The use, the issuance and the audit entry are one transaction (law 8). The same key may ask again while the
         token lives without a further use. Raises TokenRefused, and whatever `sign` raises.
         """
-        raise NotImplementedError
+        with self._database.write() as tx:
+            return tokens.issue_with_token(tx, token, key, sign)
 
     def issue_renewal(
         self, serial: int, identity: SpiffeId, key: str, sign: Sign, *, max_age: timedelta
@@ -116,11 +143,13 @@ class Store:
         `max_age` bounds how long ago the identity may have been attested by other means (law 8). Raises
         RenewalRefused, and whatever `sign` raises.
         """
-        raise NotImplementedError
+        with self._database.write() as tx:
+            return tokens.issue_renewal(tx, serial, identity, key, sign, max_age)
 
     def issuances(self, limit: int = 1000) -> tuple[Issuance, ...]:
         """The latest issued certificates that can still be valid, newest first."""
-        raise NotImplementedError
+        with self._database.read() as tx:
+            return tokens.read_issuances(tx, limit)
 
     def lease_endpoints(self, identity: SpiffeId, instance: str, leases: Sequence[Lease]) -> bool:
         """Make `leases` the whole set of this instance, or renew it; True where the set changed.
@@ -128,40 +157,50 @@ class Store:
         Another instance of the same identity gives way at the same address and mesh port. Raises LeaseRefused, and
         changes nothing, where one of them is leased to another identity or a lease names another one (law 3).
         """
-        raise NotImplementedError
+        with self._database.write() as tx:
+            return registry.lease(tx, identity, instance, leases)
 
     def release_endpoints(self, identity: SpiffeId, instance: str) -> bool:
         """End this instance's leases now, as it asked; True where there were any."""
-        raise NotImplementedError
+        with self._database.write() as tx:
+            return registry.release(tx, identity, instance)
 
     def expire_leases(self) -> bool:
         """Forget the leases whose time is over; True where there were any."""
-        raise NotImplementedError
+        with self._database.write() as tx:
+            return registry.expire(tx)
 
     def leases(self) -> tuple[Lease, ...]:
         """Every unexpired lease, ordered by workload, port and address."""
-        raise NotImplementedError
+        with self._database.read() as tx:
+            return registry.read_all(tx)
 
     def ban(self, subject: str, *, reason: str, author: str) -> Ban:
         """Refuse `subject`, a SPIFFE ID or `serial:<decimal>`, from now on. Raises StoreError (`bad_subject`)."""
-        raise NotImplementedError
+        with self._database.write() as tx:
+            return bans.add(tx, subject, reason, author)
 
     def unban(self, subject: str, author: str) -> bool:
         """Lift a ban. False where there is none."""
-        raise NotImplementedError
+        with self._database.write() as tx:
+            return bans.remove(tx, subject, author)
 
     def bans(self) -> tuple[Ban, ...]:
         """Every ban, ordered by subject."""
-        raise NotImplementedError
+        with self._database.read() as tx:
+            return bans.read_all(tx)
 
     def record(self, actor: str, event: str, detail: Mapping[str, Any]) -> AuditEntry:
         """Write an audit entry for an event that changes nothing in the store. `detail` is plain JSON data."""
-        raise NotImplementedError
+        with self._database.write() as tx:
+            return audit.append(tx, actor, event, detail)
 
     def audit(self, after: int = 0, limit: int = 1000) -> tuple[AuditEntry, ...]:
         """At most `limit` audit entries with a `seq` above `after`, oldest first."""
-        raise NotImplementedError
+        with self._database.read() as tx:
+            return audit.read(tx, after, limit)
 
     def verify_audit(self) -> int:
         """Check the whole audit chain and say how many entries it has. Raises AuditBroken with the first bad `seq`."""
-        raise NotImplementedError
+        with self._database.read() as tx:
+            return audit.verify(tx)

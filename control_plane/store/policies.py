@@ -1,0 +1,126 @@
+"""Policy documents in force, and the numbered revisions that led to them."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+import sqlalchemy as sa
+
+from control_plane.store import audit, counter
+from control_plane.store.changes import canonical, changes_between
+from control_plane.store.database import Transaction
+from control_plane.store.records import Change, Document, PolicyKey, Revision, StoredPolicy
+from control_plane.store.schema import changes, policies, revisions
+
+
+def read_all(tx: Transaction) -> tuple[StoredPolicy, ...]:
+    """Every document in force, ordered by namespace, kind and name."""
+    rows = tx.connection.execute(sa.select(policies))
+    stored = [
+        StoredPolicy(row.kind, row.namespace, row.name, json.loads(row.document), row.number, row.author, row.time)
+        for row in rows
+    ]
+    return tuple(sorted(stored, key=lambda policy: (policy.namespace, policy.kind, policy.name)))
+
+
+def latest(tx: Transaction) -> int:
+    """The number of the latest revision, or 0."""
+    return tx.connection.execute(sa.select(sa.func.max(revisions.c.number))).scalar() or 0
+
+
+def change(
+    tx: Transaction, put: Sequence[Document], delete: Sequence[PolicyKey], author: str, message: str
+) -> Revision:
+    """Add, replace and remove documents as one revision. Raises StoreError (`conflicting_change`)."""
+    before = {policy.key: policy.document for policy in read_all(tx)}
+    plain = [json.loads(json.dumps(document)) for document in put]
+    steps = changes_between(before, plain, delete)
+    effective = [step for step in steps if step.action != "unchanged"]
+    if not effective:
+        return Revision(counter.number(tx), author, tx.now, message, steps)
+    revision = Revision(counter.advance(tx), author, tx.now, message, steps)
+    _write_revision(tx, revision, effective)
+    for step in effective:
+        _take_effect(tx, revision, step)
+    audit.append(
+        tx,
+        author,
+        "policies.changed",
+        {"number": revision.number, "message": message, "changes": [_summary(step) for step in effective]},
+    )
+    return revision
+
+
+def read_revisions(tx: Transaction, limit: int) -> tuple[Revision, ...]:
+    """The latest revisions, newest first."""
+    rows = tx.connection.execute(sa.select(revisions).order_by(revisions.c.number.desc()).limit(limit)).all()
+    numbers = [row.number for row in rows]
+    query = sa.select(changes).where(changes.c.number.in_(numbers)).order_by(changes.c.number, changes.c.position)
+    steps = {
+        number: tuple(_step(row) for row in group)
+        for number, group in groupby(tx.connection.execute(query), key=lambda row: row.number)
+    }
+    return tuple(Revision(row.number, row.author, row.time, row.message, steps[row.number]) for row in rows)
+
+
+def _write_revision(tx: Transaction, revision: Revision, steps: Sequence[Change]) -> None:
+    tx.connection.execute(
+        revisions.insert().values(
+            number=revision.number, author=revision.author, time=revision.time, message=revision.message
+        )
+    )
+    tx.connection.execute(
+        changes.insert(),
+        [
+            {
+                "number": revision.number,
+                "position": position,
+                "action": step.action,
+                "kind": step.kind,
+                "namespace": step.namespace,
+                "name": step.name,
+                "before": _text(step.before),
+                "after": _text(step.after),
+            }
+            for position, step in enumerate(steps)
+        ],
+    )
+
+
+def _take_effect(tx: Transaction, revision: Revision, step: Change) -> None:
+    own = (policies.c.kind == step.kind, policies.c.namespace == step.namespace, policies.c.name == step.name)
+    tx.connection.execute(policies.delete().where(*own))
+    if step.after is not None:
+        tx.connection.execute(
+            policies.insert().values(
+                kind=step.kind,
+                namespace=step.namespace,
+                name=step.name,
+                document=_text(step.after),
+                number=revision.number,
+                author=revision.author,
+                time=revision.time,
+            )
+        )
+
+
+def _step(row: sa.Row[Any]) -> Change:
+    return Change(row.action, row.kind, row.namespace, row.name, _document(row.before), _document(row.after))
+
+
+def _summary(step: Change) -> dict[str, str]:
+    """What the audit log says of one document: the hash pins its content."""
+    summary = {"action": step.action, "policy": f"{step.kind} {step.namespace}/{step.name}"}
+    if step.after is not None:
+        summary["sha256"] = hashlib.sha256(canonical(step.after).encode("ascii")).hexdigest()
+    return summary
+
+
+def _text(document: Document | None) -> str | None:
+    return None if document is None else json.dumps(document)
+
+
+def _document(text: str | None) -> Document | None:
+    return None if text is None else json.loads(text)
