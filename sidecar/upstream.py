@@ -1,0 +1,120 @@
+"""The far side of a connection: dial an endpoint of the mesh and make sure who answers, or dial the application.
+
+The identity that must answer belongs to the endpoint that was dialled (law 5): a neighbour of the same service with
+another identity is refused like any stranger.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import trio
+from attrs import frozen
+
+from certs.errors import CertificateRefused
+from certs.spiffe import WorkloadName
+from certs.tls import agreed_alpn, handshake_refusal, verified_peer
+from certs.verify import Peer
+from mesh.policy.reasons import Reason
+from mesh.wire import Endpoint
+from sidecar.balance import choose
+from sidecar.proxy import Proxy
+from sidecar.refused import NotReady, UpstreamFailed
+from sidecar.settings import Address
+from transport import (
+    ConnectFailed,
+    ConnectRefused,
+    ConnectTimeout,
+    PlainStream,
+    TlsFailed,
+    TlsStream,
+    dial,
+)
+
+
+@frozen
+class Upstream:
+    """An established connection into the mesh. `not_after` is the earlier end of the two certificates, `generation`
+    that of the own certificate which was shown: pools look at both (laws 10, 19)."""
+
+    stream: TlsStream
+    peer: Peer
+    endpoint: Endpoint
+    generation: int
+    not_after: datetime
+
+
+async def connect_workload(proxy: Proxy, workload: WorkloadName, port: int, alpn: tuple[bytes, ...]) -> Upstream:
+    """Connect to an endpoint of the workload, trying another one where a dial fails.
+
+    Nothing of the caller's was sent yet, so a new attempt is always safe. Raises UpstreamFailed, the last failure's,
+    NO_ENDPOINT where nobody announced that port, or NotReady.
+    """
+    view, _ = proxy.mesh.current()
+    endpoints = view.endpoints_of(workload, port)
+    failure = UpstreamFailed(Reason.NO_ENDPOINT, f"nobody has announced {workload}:{port}")
+    tried: list[Endpoint] = []
+    while len(tried) < proxy.limits.dial_attempts and (endpoint := choose(endpoints, proxy.loads, tried=tried)):
+        tried.append(endpoint)
+        try:
+            return await connect_mesh(proxy, endpoint, alpn)
+        except UpstreamFailed as failed:
+            failure = failed
+    raise failure
+
+
+async def connect_mesh(proxy: Proxy, endpoint: Endpoint, alpn: Sequence[bytes]) -> Upstream:
+    """Dial one endpoint, shake hands and verify that its identity answers. Raises UpstreamFailed or NotReady."""
+    view, svid = proxy.mesh.current()
+    generation, context = proxy.mesh.generation, proxy.mesh.client_context(tuple(alpn))
+    plain = await _dial(endpoint.address, endpoint.mesh_port, proxy.limits.dial_timeout)
+    stream = TlsStream(plain.socket, context, server_side=False)
+    try:
+        await _shake_hands(stream, proxy)
+        peer = verified_peer(stream.connection, view.bundle, proxy.mesh.now())
+        if str(peer.id) != endpoint.identity:
+            raise UpstreamFailed(Reason.WRONG_SERVER_IDENTITY, f"wanted {endpoint.identity}, {peer.id} answered")
+        if objection := (proxy.mesh.view or view).objection(peer):
+            raise UpstreamFailed(objection, str(peer.id))
+        if agreed_alpn(stream.connection) not in alpn:
+            raise UpstreamFailed(Reason.ALPN_MISMATCH, f"{peer.id} speaks another protocol on this port")
+    except CertificateRefused as refused:
+        stream.abort()
+        raise UpstreamFailed(Reason(refused.code), str(refused)) from None
+    except BaseException:
+        stream.abort()
+        raise
+    return Upstream(stream, peer, endpoint, generation, min(peer.not_after, svid.not_after))
+
+
+async def connect_application(proxy: Proxy, application: Address) -> PlainStream:
+    """Dial the local application. Raises UpstreamFailed."""
+    return await _dial(application.host, application.port, proxy.limits.dial_timeout)
+
+
+async def _dial(host: str, port: int, deadline: float) -> PlainStream:
+    try:
+        return await dial(host, port, deadline=deadline)
+    except ConnectRefused as error:
+        raise UpstreamFailed(Reason.UPSTREAM_REFUSED, str(error)) from None
+    except ConnectTimeout as error:
+        raise UpstreamFailed(Reason.UPSTREAM_TIMEOUT, str(error)) from None
+    except ConnectFailed as error:
+        raise UpstreamFailed(Reason.UPSTREAM_UNREACHABLE, str(error)) from None
+
+
+async def _shake_hands(stream: TlsStream, proxy: Proxy) -> None:
+    """Raises UpstreamFailed, or CertificateRefused where OpenSSL already objected to the server's certificate."""
+    try:
+        with trio.fail_after(proxy.limits.handshake_timeout):
+            await stream.do_handshake(proxy.handshakes)
+    except trio.TooSlowError:
+        raise UpstreamFailed(Reason.UPSTREAM_TIMEOUT, "the TLS handshake did not end in time") from None
+    except TlsFailed as failed:
+        refusal = handshake_refusal(stream.connection)
+        await stream.aclose()  # a close, not a reset: the alert that tells the server why is still under way
+        raise refusal or UpstreamFailed(Reason.TLS_FAILED, failed.reason) from None
+    except trio.BrokenResourceError as error:
+        raise UpstreamFailed(Reason.UPSTREAM_RESET, f"in the TLS handshake: {error}") from None
+
+
+__all__ = ["NotReady", "Upstream", "UpstreamFailed", "connect_application", "connect_mesh", "connect_workload"]
