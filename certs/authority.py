@@ -5,6 +5,7 @@ it, begins a little before `now` for peers whose clocks are behind, and always b
 """
 
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Self
 
 from attrs import field, frozen
@@ -80,7 +81,7 @@ class Authority:
         """The root that peers trust."""
         return self.chain[-1]
 
-    @property
+    @cached_property
     def trust_domain(self) -> TrustDomain:
         """The one trust domain for which it signs: that of its root."""
         return root_domain(self.root)

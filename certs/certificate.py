@@ -27,7 +27,7 @@ from certs.errors import (
     SpiffeIdMalformed,
     WrongUsage,
 )
-from certs.keys import fingerprint
+from certs.keys import fingerprint, is_strong
 from certs.spiffe import SpiffeId, TrustDomain
 
 MAX_CERTIFICATE_BYTES = 16 * 1024  # an SVID has 600 bytes; a root of a large organisation 2,000
@@ -107,6 +107,10 @@ def signer_domain(certificate: x509.Certificate) -> TrustDomain | None:
 def check_leaf(certificate: x509.Certificate) -> None:
     """The leaf authenticates and cannot sign (X509-SVID §4). Raises LeafIsCa, WrongUsage, CertificateMalformed."""
     check_critical_extensions(certificate)
+    with _translated():
+        key = certificate.public_key()
+    if not is_strong(key):
+        raise CertificateMalformed("the leaf's key is neither EC on P-256 or better nor RSA of 2,048 bits or more")
     constraints = extension(certificate, x509.BasicConstraints)
     if constraints is not None and constraints.ca:
         raise LeafIsCa("the leaf is itself a CA certificate")
@@ -141,28 +145,25 @@ def check_critical_extensions(certificate: x509.Certificate) -> None:
 
 def check_dates(certificate: x509.Certificate, now: datetime, what: str) -> None:
     """`now` lies within the certificate's validity. Raises CertificateExpired, CertificateNotYetValid, …Malformed."""
-    with _translated():
-        begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    begins, ends = validity(certificate)
     if now > ends:
         raise CertificateExpired(f"the {what} expired at {ends.isoformat()}")
     if now < begins:
         raise CertificateNotYetValid(f"the {what} is valid from {begins.isoformat()} on: check both clocks")
 
 
-def is_valid_at(certificate: x509.Certificate, now: datetime) -> bool:
-    """Whether `now` lies within the certificate's validity. Raises CertificateMalformed."""
+def validity(certificate: x509.Certificate) -> tuple[datetime, datetime]:
+    """NotBefore and NotAfter, both aware UTC and inclusive. Raises CertificateMalformed."""
     with _translated():
-        return certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc
+        return certificate.not_valid_before_utc, certificate.not_valid_after_utc
 
 
 def issued(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
-    """Whether `issuer` signed `certificate`, by name and by a strong signature. Says nothing of whether it might."""
+    """Whether `issuer` signed `certificate`, by name, strong key and hash. Says nothing of whether it may sign."""
     try:
-        if certificate.issuer != issuer.subject:
+        if certificate.issuer != issuer.subject or not is_strong(issuer.public_key()):
             return False
-        if certificate.signature_hash_algorithm is not None and not isinstance(
-            certificate.signature_hash_algorithm, _STRONG_HASHES
-        ):
+        if not isinstance(certificate.signature_hash_algorithm, _STRONG_HASHES):
             return False
         certificate.verify_directly_issued_by(issuer)
     except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):

@@ -2,7 +2,7 @@
 
 CertsError
     SpiffeIdMalformed       a text that is no SPIFFE ID or trust domain
-    KeyRefused              a private key that is unreadable or too weak
+    KeyRefused              a private key that is unreadable, too weak, or not its certificate's
     CsrRefused              a signing request that is unreadable, too large, unsigned or too weak
     BundleMalformed         a trust bundle that cannot be used
     CertificateRefused      a peer's certificate chain that proves nothing
@@ -34,7 +34,7 @@ class SpiffeIdMalformed(CertsError, ValueError):
 
 
 class KeyRefused(CertsError):
-    """The private key is unreadable, or weaker than P-256."""
+    """The private key is unreadable, weaker than P-256 or RSA 2,048, or not the one of its certificate."""
 
 
 class CsrRefused(CertsError):
@@ -62,7 +62,7 @@ class CertificateMissing(CertificateRefused):
 
 
 class CertificateMalformed(CertificateRefused):
-    """The certificate, or an extension that it carries, cannot be read."""
+    """The certificate cannot be read, carries a critical extension that nobody here understands, or a weak key."""
 
     code = "certificate_malformed"
 
@@ -80,13 +80,13 @@ class CertificateNotYetValid(CertificateRefused):
 
 
 class UnknownIssuer(CertificateRefused):
-    """No path of signatures leads from the leaf to a root of the bundle."""
+    """No path of strong signatures leads from the leaf to a root of the bundle."""
 
     code = "unknown_issuer"
 
 
 class OtherTrustDomain(CertificateRefused):
-    """The leaf names a trust domain for which the bundle has no roots, or whose roots did not issue it."""
+    """The bundle has no roots for the leaf's trust domain, or a certificate of another one vouches for it."""
 
     code = "other_trust_domain"
 
@@ -116,6 +116,6 @@ class LeafIsCa(CertificateRefused):
 
 
 class WrongUsage(CertificateRefused):
-    """Key usage or extended key usage does not allow what the certificate is used for (X509-SVID §4.3, §4.4)."""
+    """A certificate is used for what its constraints, path length or key usages do not allow (X509-SVID §4)."""
 
     code = "wrong_usage"

@@ -50,6 +50,13 @@ def key_from_pem(pem: bytes) -> PrivateKey:
     raise KeyRefused("the private key is neither EC nor RSA: use EC P-256")
 
 
+def is_strong(key: CertificatePublicKeyTypes) -> bool:
+    """Whether a public key is of a kind and size that a certificate may have: the same as for `key_from_pem`."""
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return isinstance(key.curve, CURVES)
+    return isinstance(key, rsa.RSAPublicKey) and key.key_size >= MIN_RSA_BITS
+
+
 def fingerprint(public_key: CertificatePublicKeyTypes) -> str:
     """SHA-256 of the key's SubjectPublicKeyInfo in DER, as 64 hex digits: the same for the CSR and the certificate."""
     spki = public_key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)

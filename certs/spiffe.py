@@ -15,6 +15,7 @@ from certs.errors import SpiffeIdMalformed
 
 MAX_ID_BYTES = 2048  # SPIFFE-ID §2.3
 MAX_TRUST_DOMAIN_BYTES = 255  # SPIFFE-ID §2.3
+MAX_NAME_BYTES = 253  # of a namespace or workload, as in Kubernetes: so each has an ID in every trust domain
 
 _TRUST_DOMAIN = re.compile(r"[a-z0-9._-]+", re.ASCII)
 _SEGMENT = re.compile(r"[A-Za-z0-9._-]+", re.ASCII)
@@ -81,7 +82,7 @@ class SpiffeId:
     def workload(self) -> "WorkloadName | None":
         """Namespace and workload, or None for an ID that is not of the form /ns/<namespace>/sa/<workload>."""
         match self.path[1:].split("/"):
-            case ["ns", namespace, "sa", workload]:
+            case ["ns", namespace, "sa", workload] if max(len(namespace), len(workload)) <= MAX_NAME_BYTES:
                 return WorkloadName(namespace, workload)
         return None
 
@@ -94,8 +95,9 @@ class WorkloadName:
     name: str = field()
 
     def __attrs_post_init__(self) -> None:
-        _segment(self.namespace)
-        _segment(self.name)
+        for each in (self.namespace, self.name):
+            if len(_segment(each)) > MAX_NAME_BYTES:
+                raise SpiffeIdMalformed(f"the name {each[:80]!r}… is longer than {MAX_NAME_BYTES} bytes")
 
     @classmethod
     def parse(cls, text: str) -> Self:

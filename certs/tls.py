@@ -22,11 +22,13 @@ from OpenSSL import SSL, crypto
 
 from certs.bundle import TrustBundle
 from certs.errors import (
+    BundleMalformed,
     CertificateExpired,
     CertificateMalformed,
     CertificateMissing,
     CertificateNotYetValid,
     CertificateRefused,
+    KeyRefused,
     LeafIsCa,
     UnknownIssuer,
     WrongUsage,
@@ -42,7 +44,7 @@ _OBJECTIONS: dict[int, tuple[type[CertificateRefused], str]] = {
     **dict.fromkeys((9,), (CertificateNotYetValid, "a certificate is not valid yet")),
     **dict.fromkeys((10,), (CertificateExpired, "a certificate has expired")),
     **dict.fromkeys(
-        (2, 7, 18, 19, 20, 21, 22, 24, 27, 28, 29, 30, 31, 66, 67, 68, 76, 77),
+        (2, 7, 18, 19, 20, 21, 22, 24, 27, 28, 29, 30, 31, 67, 68, 76, 77),
         (UnknownIssuer, "no strong signatures lead from the peer's certificate to a known root"),
     ),
     **dict.fromkeys(
@@ -70,7 +72,10 @@ def server_context(
 
 
 def client_context(svid: Svid | None, bundle: TrustBundle, alpn: Sequence[bytes]) -> SSL.Context:
-    """A context for the dialling side, without a certificate of its own where `svid` is None."""
+    """A context for the dialling side, without a certificate of its own where `svid` is None.
+
+    Both contexts raise KeyRefused and BundleMalformed for what OpenSSL itself will not use.
+    """
     context = _context(SSL.TLS_CLIENT_METHOD, svid, bundle)
     context.set_verify(SSL.VERIFY_PEER, _remember_objection)
     if alpn:
@@ -114,16 +119,32 @@ def _context(method: int, svid: Svid | None, bundle: TrustBundle) -> SSL.Context
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # an idle endpoint takes 39 KB instead of 57
     context.set_verify_depth(MAX_CHAIN)
     if svid is not None:
-        context.use_privatekey(svid.key)
+        _show(context, svid)
+    _believe(context, bundle)
+    return context
+
+
+def _show(context: SSL.Context, svid: Svid) -> None:
+    try:
         context.use_certificate(svid.leaf)
         for intermediate in svid.chain[1:]:
             context.add_extra_chain_cert(intermediate)
+        context.use_privatekey(svid.key)
+    except (SSL.Error, crypto.Error) as error:
+        raise KeyRefused(
+            "the key does not fit the certificate, or OpenSSL cannot use them: ask for new ones"
+        ) from error
+
+
+def _believe(context: SSL.Context, bundle: TrustBundle) -> None:
     store = context.get_cert_store()
     assert store is not None
-    for root in bundle.all_roots:
-        store.add_cert(crypto.X509.from_cryptography(root))
+    try:
+        for root in bundle.all_roots:
+            store.add_cert(crypto.X509.from_cryptography(root))
+    except crypto.Error as error:
+        raise BundleMalformed("the trust bundle holds a root that OpenSSL cannot read: make it anew") from error
     store.set_flags(_NO_CHECK_TIME)
-    return context
 
 
 def _remember_objection(connection: SSL.Connection, _cert: crypto.X509, error: int, _depth: int, ok: int) -> bool:

@@ -91,8 +91,14 @@ def _issuer(
     certificate: x509.Certificate, candidates: Iterable[x509.Certificate], now: datetime
 ) -> x509.Certificate | None:
     """Who of the candidates signed the certificate; one that is valid now before one that is not."""
-    signers = [candidate for candidate in candidates if read.issued(candidate, certificate)]
-    return next((signer for signer in signers if read.is_valid_at(signer, now)), signers[0] if signers else None)
+    first: x509.Certificate | None = None
+    for candidate in candidates:
+        if read.issued(candidate, certificate):
+            not_before, not_after = read.validity(candidate)
+            if not_before <= now <= not_after:
+                return candidate
+            first = first or candidate
+    return first
 
 
 def _check_signers(path: Sequence[x509.Certificate], trust_domain: str) -> None:
