@@ -128,7 +128,7 @@ class ControlPlaneSettings:
     """The trust domain; None for what the state directory holds, or `cluster.local` on the first run."""
     ca_certificate: Path | None = None
     ca_key: Path | None = None
-    """A CA of your own (PEM, chain up to its root, and its key); both or neither. None for one made on the first run."""
+    """A CA of your own (PEM, chain up to its root; its key); both or neither. None: one is made on the first run."""
     store_url: str | None = None
     """SQLAlchemy URL of the store; None for the SQLite file in the state directory."""
     admin_socket: Path | None = None

@@ -1,4 +1,4 @@
-"""Who is connected, what each was sent and what each says that it enforces. Bookkeeping only, no I/O.
+"""Who is connected, what each was sent and what each says that it enforces. Bookkeeping only.
 
 A link is one connection of one instance (one sidecar process) of an identity. A status is true because of how it is
 made: `acknowledged` moves only to a number that was sent on that very link, and a new link of the same instance takes
@@ -6,14 +6,15 @@ the place of the old one, so that no process is counted twice.
 """
 
 from collections import deque
-from collections.abc import Callable
 from datetime import datetime
 
+import trio
 from attrs import Factory, define, field, frozen
 
 from certs.spiffe import SpiffeId
 from certs.verify import Peer
-from mesh.wire import Ack, Announce, Listener, Nack
+from control_plane.advance import Advance
+from mesh.wire import Ack, Announce, Listener, Nack, Snapshot
 
 MAX_UNACKNOWLEDGED = 256
 """Snapshots sent and not acknowledged that are remembered; an Ack of an older one counts for nothing."""
@@ -40,41 +41,53 @@ class LinkStatus:
 
 @define(eq=False)
 class Link:
-    """One live, authenticated link. `end(reason)` closes it from outside; the link's own task does the closing."""
+    """One live, authenticated link. Its own task works within `scope`; `end` ends it from outside."""
 
     peer: Peer
     instance: str
     address: str
     version: str
     connected_since: datetime
-    end: Callable[[str], None]
     announced: Announce | None = None
     acknowledged: int | None = None
     epoch: str | None = None
     last_nack: Nack | None = None
     sent_number: int | None = None
     sent_hash: str = ""
-    _sent: deque[tuple[str, int]] = field(factory=lambda: deque(maxlen=MAX_UNACKNOWLEDGED))
+    wanted: Advance = Factory(Advance)
+    """Announced whenever there may be something to send."""
+    announcements: Advance = Factory(Advance)
+    """Announced whenever `announced` was replaced."""
+    scope: trio.CancelScope = Factory(trio.CancelScope)
+    ended_because: str = ""
+    _sent: deque[tuple[str, int, float]] = field(factory=lambda: deque(maxlen=MAX_UNACKNOWLEDGED))
 
     @property
     def identity(self) -> SpiffeId:
         """Whose link this is: what its certificate says, never a field of a message (law 2)."""
         return self.peer.id
 
-    def was_sent(self, epoch: str, number: int, content_hash: str) -> None:
-        """Remember a snapshot before its first byte goes out."""
-        self.sent_number, self.sent_hash = number, content_hash
-        self._sent.append((epoch, number))
+    def end(self, reason: str) -> None:
+        """End this link; `reason` is for its log line."""
+        self.ended_because = reason
+        self.scope.cancel()
 
-    def acknowledge(self, ack: Ack) -> bool:
-        """Note what is enforced there now. False for a snapshot that this link was not sent: it proves nothing."""
-        said = (ack.epoch, ack.number)
-        if said not in self._sent:
-            return False
-        while self._sent[0] != said:
+    def was_sent(self, snapshot: Snapshot, at: float) -> None:
+        """Remember a snapshot before its first byte goes out. `at` is any clock's seconds."""
+        self.sent_number, self.sent_hash = snapshot.number, snapshot.hash
+        self._sent.append((snapshot.epoch, snapshot.number, at))
+
+    def acknowledge(self, ack: Ack) -> float | None:
+        """Note what is enforced there now, and return when it was sent.
+
+        None for a snapshot that this link was not sent: it proves nothing.
+        """
+        if all((ack.epoch, ack.number) != (epoch, number) for epoch, number, _ in self._sent):
+            return None
+        while self._sent[0][:2] != (ack.epoch, ack.number):
             self._sent.popleft()
         self.epoch, self.acknowledged, self.last_nack = ack.epoch, ack.number, None
-        return True
+        return self._sent[0][2]
 
     def status(self) -> LinkStatus:
         """This link as a value."""

@@ -1,0 +1,207 @@
+"""The certificate authority of one control plane: a root that signs little, an issuing intermediate that signs leaves.
+
+    root.key, root.pem        made on the first run; or a CA of your own, given by path
+    issuer.key, issuer.pem    the intermediate with its chain up to the root; replaced at half of its life
+
+Only the intermediate is needed from day to day: take `root.key` away to keep the root offline, and bring it back before
+the intermediate ends. A CA given by path takes over on the next start while the state's own root stays trusted, so that
+certificates that it issued are good until they end. The control plane's own SVID and its key are never written down.
+"""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from attrs import define
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from certs.authority import BACKDATE, Authority
+from certs.bundle import TrustBundle
+from certs.errors import CertsError
+from certs.keys import new_key
+from certs.spiffe import SpiffeId, TrustDomain
+from certs.svid import Svid
+from control_plane.settings import Lifetimes
+from control_plane.state import State
+
+
+class AuthorityRefused(Exception):
+    """The CA cannot be used. The message says why and what to do."""
+
+
+@define(eq=False)
+class IssuingAuthority:
+    """Issues certificates. `issue` may be called from any thread; renewals swap whole values under it."""
+
+    trust_domain: TrustDomain
+    bundle: TrustBundle
+    """Every root that sidecars are to trust."""
+    issuer: Authority
+    svid: Svid
+    """The control plane's own, as `spiffe://<td>/doorward/control-plane`."""
+    _signer: Authority | None
+    """Signs the intermediates; None where the root's key is kept elsewhere."""
+    _state: State
+    _clock: Callable[[], datetime]
+    _lifetimes: Lifetimes
+
+    def issue(
+        self, public_key: ec.EllipticCurvePublicKey, identity: SpiffeId, *, lifetime: timedelta | None = None
+    ) -> tuple[x509.Certificate, ...]:
+        """A chain for `identity`, leaf first and without the root. Raises CannotIssue."""
+        lifetime = lifetime or self._lifetimes.certificate
+        return self.issuer.issue(public_key, identity, now=self._clock(), lifetime=lifetime)
+
+    def renew_what_is_due(self) -> tuple[str, ...]:
+        """Replace what has passed half of its life; says what: "issuer", "own certificate". Blocks on the disk.
+
+        Raises AuthorityRefused where the intermediate is due and the root's key is not at hand, or cannot sign.
+        """
+        renewed = []
+        try:
+            if self._clock() >= _half_life(self.svid.leaf):
+                self.svid = _own_svid(self.issuer, self.trust_domain, self._clock(), self._lifetimes)
+                renewed.append("own certificate")
+            if self._clock() >= _half_life(self.issuer.chain[0]):
+                self.issuer = _new_issuer(self._signer, self._state, self._clock(), self._lifetimes)
+                renewed.append("issuer")
+        except CertsError as error:
+            raise AuthorityRefused(f"the CA cannot renew: {error}") from error
+        return tuple(renewed)
+
+    def next_due(self) -> datetime:
+        """When `renew_what_is_due` has something to do next, unless the clock is moved."""
+        return min(_half_life(self.svid.leaf), _half_life(self.issuer.chain[0]))
+
+    @property
+    def issuer_not_after(self) -> datetime:
+        """When the issuing intermediate ends, aware UTC."""
+        return self.issuer.not_after
+
+    @property
+    def root_not_after(self) -> datetime:
+        """When the first of the own trust domain's roots ends, aware UTC."""
+        return min(root.not_valid_after_utc for root in self.bundle.roots_of(self.trust_domain.name))
+
+    @property
+    def root_is_offline(self) -> bool:
+        """True where the key that signs the intermediate is kept elsewhere."""
+        return self._signer is None
+
+
+def open_authority(
+    state: State,
+    trust_domain: TrustDomain,
+    clock: Callable[[], datetime],
+    ca_certificate: Path | None = None,
+    ca_key: Path | None = None,
+    *,
+    lifetimes: Lifetimes | None = None,
+) -> IssuingAuthority:
+    """Read the CA from the state directory or the given files, making what an empty directory lacks.
+
+    `clock` gives aware UTC times. Raises AuthorityRefused, and StateRefused for files that others may read.
+    """
+    lifetimes = lifetimes or Lifetimes()
+    now = clock()
+    try:
+        own_roots = _stored_roots(state)
+        if ca_certificate is not None and ca_key is not None:
+            signer: Authority | None = _given(ca_certificate, ca_key)
+        else:
+            signer = _stored_signer(state, trust_domain, own_roots, now, lifetimes)
+            own_roots = own_roots or _stored_roots(state)
+        root = signer.root if signer else own_roots[0]
+        issuer = _usable_issuer(state, root, signer, now, lifetimes)
+        svid = _own_svid(issuer, trust_domain, now, lifetimes)
+        bundle = TrustBundle((root, *(each for each in own_roots if each.not_valid_after_utc > now)))
+    except CertsError as error:
+        raise AuthorityRefused(f"the CA in {state.path} cannot be used: {error}") from error
+    _check(issuer, trust_domain, root, now)
+    return IssuingAuthority(trust_domain, bundle, issuer, svid, signer, state, clock, lifetimes)
+
+
+def _check(issuer: Authority, trust_domain: TrustDomain, root: x509.Certificate, now: datetime) -> None:
+    if issuer.trust_domain != trust_domain:
+        raise AuthorityRefused(
+            f"the CA is that of the trust domain {issuer.trust_domain}, not {trust_domain}: "
+            "give a CA whose certificate carries the URI SAN of this trust domain"
+        )
+    if root.not_valid_after_utc <= now:
+        raise AuthorityRefused(f"the CA's root ended at {root.not_valid_after_utc:%Y-%m-%d %H:%M} UTC: give a new CA")
+
+
+def _given(certificate: Path, key: Path) -> Authority:
+    try:
+        return Authority.load(key.read_bytes(), certificate.read_bytes())
+    except OSError as error:
+        raise AuthorityRefused(f"the given CA cannot be read: {error}") from error
+
+
+def _stored_roots(state: State) -> tuple[x509.Certificate, ...]:
+    pem = state.read("root.pem")
+    return () if pem is None else TrustBundle.from_pem(pem).all_roots
+
+
+def _stored_signer(
+    state: State, trust_domain: TrustDomain, roots: tuple[x509.Certificate, ...], now: datetime, lifetimes: Lifetimes
+) -> Authority | None:
+    """The state's own root with its key, made on the first run; None where its key has been taken away."""
+    if not roots:
+        if state.read("issuer.pem") is not None:
+            raise AuthorityRefused(f"{state.file('root.pem')} is missing: bring it back from a backup")
+        root = Authority.new_root(trust_domain, now=now, lifetime=lifetimes.root)
+        state.write("root.key", root.key_pem())
+        state.write("root.pem", root.chain_pem())  # last: without it the first run has not happened yet
+        return root
+    key = state.read("root.key")
+    return None if key is None else Authority.load(key, state.file("root.pem").read_bytes())
+
+
+def _usable_issuer(
+    state: State, root: x509.Certificate, signer: Authority | None, now: datetime, lifetimes: Lifetimes
+) -> Authority:
+    """The stored intermediate, or a new one where it is missing, past half of its life, or of another root."""
+    stored = _stored_issuer(state, signer)
+    if stored is not None and stored.root == root:
+        if now < _half_life(stored.chain[0]):
+            return stored
+        if signer is None and now < stored.not_after:
+            return stored  # the root is offline: this one serves until its end, and the log says so
+    return _new_issuer(signer, state, now, lifetimes)
+
+
+def _stored_issuer(state: State, signer: Authority | None) -> Authority | None:
+    key, chain = state.read("issuer.key"), state.read("issuer.pem")
+    if key is None or chain is None:
+        return None
+    try:
+        return Authority.load(key, chain)
+    except CertsError:
+        if signer is None:
+            raise
+        return None  # a crash came between the two files: a new pair is as good
+
+
+def _new_issuer(signer: Authority | None, state: State, now: datetime, lifetimes: Lifetimes) -> Authority:
+    if signer is None:
+        raise AuthorityRefused(
+            f"the issuing certificate must be renewed and {state.file('root.key')} is not there: put the root's key "
+            "back (or give the CA by path) and start again"
+        )
+    issuer = signer.new_intermediate(now=now, lifetime=lifetimes.issuer)
+    state.write("issuer.key", issuer.key_pem())
+    state.write("issuer.pem", issuer.chain_pem())
+    return issuer
+
+
+def _own_svid(issuer: Authority, trust_domain: TrustDomain, now: datetime, lifetimes: Lifetimes) -> Svid:
+    key = new_key()
+    identity = trust_domain.control_plane()
+    return Svid(key, issuer.issue(key.public_key(), identity, now=now, lifetime=lifetimes.own_certificate))
+
+
+def _half_life(certificate: x509.Certificate) -> datetime:
+    begin, end = certificate.not_valid_before_utc + BACKDATE, certificate.not_valid_after_utc
+    return begin + (end - begin) / 2

@@ -1,0 +1,60 @@
+"""What the control plane counts, on a registry of its own. Labels are names from our code, never what a peer sent."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+
+
+class Metrics:
+    """Every metric of one control plane; `text()` is what /metrics answers."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        prefix = "doorward_control_plane_"
+        self.links = Gauge(prefix + "links", "Sidecars connected with a certificate.", registry=registry)
+        self.unauthenticated_links = Gauge(
+            prefix + "unauthenticated_links", "Connections that have shown no certificate yet.", registry=registry
+        )
+        self.links_refused = Counter(
+            prefix + "links_refused", "Connections that never became a link, by reason.", ["reason"], registry=registry
+        )
+        self.links_ended = Counter(
+            prefix + "links_ended", "Links that ended, by reason.", ["reason"], registry=registry
+        )
+        self.messages = Counter(prefix + "messages", "Messages received, by type.", ["type"], registry=registry)
+        self.certificates = Counter(
+            prefix + "certificates_issued", "Certificates issued, by attestation.", ["method"], registry=registry
+        )
+        self.requests_refused = Counter(
+            prefix + "requests_refused",
+            "Requests of sidecars answered with a Nack, by message and code.",
+            ["about", "code"],
+            registry=registry,
+        )
+        self.snapshots = Counter(prefix + "snapshots_sent", "Snapshots sent to sidecars.", registry=registry)
+        self.snapshot_refusals = Counter(
+            prefix + "snapshots_refused", "Snapshots that a sidecar refused.", registry=registry
+        )
+        self.enforced_after = Histogram(
+            prefix + "enforced_after_seconds",
+            "From sending a snapshot to its acknowledgement.",
+            buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+            registry=registry,
+        )
+        self.number = Gauge(prefix + "store_number", "The store number that is being pushed.", registry=registry)
+        self.policies = Gauge(prefix + "policies", "Policy documents in force.", registry=registry)
+        self.endpoints = Gauge(prefix + "endpoints", "Registered endpoints.", registry=registry)
+        self.issuer_expiry = Gauge(
+            prefix + "issuer_expiry_timestamp_seconds", "NotAfter of the issuing certificate.", registry=registry
+        )
+        self.root_expiry = Gauge(
+            prefix + "root_expiry_timestamp_seconds", "Earliest NotAfter of the own roots.", registry=registry
+        )
+        self.failures = Counter(
+            prefix + "failures", "Errors that no code foresaw, by place; see the log.", ["place"], registry=registry
+        )
+
+    def text(self) -> bytes:
+        """Everything in Prometheus' text format."""
+        return generate_latest(self.registry)

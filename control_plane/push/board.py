@@ -1,0 +1,104 @@
+"""The store's newest state, read once for all links: a notice board that wakes them when something new hangs there.
+
+Whoever changes the store announces it; the board reads the whole in one transaction, indexes it, and wakes each link,
+which then computes what concerns it. Replicas of one workload want the same view, so views are kept, encoded, until
+the next state. While the store cannot be read the last state stays up.
+"""
+
+import logging
+from collections.abc import Callable
+
+import trio
+from attrs import define, field
+
+from certs.spiffe import WorkloadName
+from control_plane.advance import Advance
+from control_plane.log import fields
+from control_plane.metrics import Metrics
+from control_plane.push.links import Link, Links
+from control_plane.push.views import Picture, view_for
+from control_plane.store.errors import StoreError
+from control_plane.store.store import Store
+from mesh.wire import MAX_FRAME_TO_SIDECAR, Snapshot, encode
+
+RETRY_SECONDS = 1.0
+
+log = logging.getLogger("doorward.push")
+
+
+class ViewTooLarge(Exception):
+    """What concerns one sidecar does not fit into a frame: it keeps its last snapshot. The message says by how much."""
+
+
+@define(eq=False)
+class Board:
+    """The state that is being pushed. `hang` must have been awaited once before anything else is asked."""
+
+    store: Store
+    roots: Callable[[], tuple[bytes, ...]]
+    links: Links
+    metrics: Metrics
+    _picture: Picture | None = None
+    _views: dict[tuple[str, tuple[str, ...]], tuple[Snapshot, bytes]] = field(factory=dict)
+
+    @property
+    def picture(self) -> Picture:
+        """The state as last read."""
+        assert self._picture is not None
+        return self._picture
+
+    @property
+    def ready(self) -> bool:
+        """True once there is a state to push."""
+        return self._picture is not None
+
+    async def watch(self, advance: Advance) -> None:
+        """Read the store, and again after each announcement, until cancelled."""
+        while True:
+            seen = advance.count
+            try:
+                await self.hang()
+            except StoreError as error:
+                log.exception("the store cannot be read; sidecars keep what they have", extra=fields(reason=str(error)))
+                self.metrics.failures.labels("store").inc()
+                await trio.sleep(RETRY_SECONDS)
+            else:
+                await advance.wait(seen)
+
+    async def hang(self) -> None:
+        """Read the store and wake every link. Raises StoreError."""
+        self._picture = picture = await trio.to_thread.run_sync(self._read)
+        self._views.clear()
+        self.metrics.number.set(picture.number)
+        self.metrics.policies.set(sum(len(found) for found in picture.governing.values()))
+        self.metrics.endpoints.set(sum(len(found) for found in picture.endpoints.values()))
+        for link in self.links.live():
+            link.wanted.announce()
+
+    def view(self, link: Link) -> tuple[Snapshot, bytes]:
+        """The snapshot for `link` and its frame. Raises ViewTooLarge."""
+        workload = link.identity.workload
+        assert workload is not None
+        destinations = tuple(sorted(set(link.announced.destinations))) if link.announced else ()
+        key = str(workload), destinations
+        if key not in self._views:
+            self._views[key] = self._encoded(workload, destinations)
+        return self._views[key]
+
+    def _encoded(self, workload: WorkloadName, destinations: tuple[str, ...]) -> tuple[Snapshot, bytes]:
+        try:
+            snapshot = view_for(workload, destinations, self.picture)
+        except ValueError as error:
+            raise ViewTooLarge(str(error)[:300]) from None
+        frame = encode(snapshot)
+        if len(frame) > MAX_FRAME_TO_SIDECAR:
+            raise ViewTooLarge(f"{len(frame)} bytes, more than {MAX_FRAME_TO_SIDECAR}")
+        return snapshot, frame
+
+    def _read(self) -> Picture:
+        """One consistent state: revisions that came between the two reads are read again."""
+        while True:
+            contents = self.store.contents()
+            policy_number = self.store.policy_number()
+            if policy_number <= contents.number:
+                return Picture.build(contents, policy_number, self.roots())

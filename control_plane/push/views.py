@@ -1,0 +1,107 @@
+"""What one sidecar is told of the whole: the policies that govern it, the places it wants to reach, bans and roots.
+
+A `Picture` is the store's state at one number, indexed once for all sidecars, so that one view costs what it shows
+and not what the mesh holds. Pure: plain values in, a Snapshot out; equal content gives an equal hash.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import Any
+
+from attrs import evolve, frozen
+
+from certs.spiffe import WorkloadName
+from control_plane.store.records import Contents, Lease, StoredPolicy
+from mesh.wire import Endpoint, Snapshot, snapshot_hash
+
+ANY_WORKLOAD = "*"
+"""`to.workload` of a policy that governs its whole namespace."""
+
+_DEFAULTS = "NamespaceDefaults"
+
+
+@frozen(eq=False)
+class Picture:
+    """The store at one number. `policy_number` is that of the latest policy revision; `roots` are DER."""
+
+    epoch: str
+    number: int
+    policy_number: int
+    governing: Mapping[tuple[str, str], tuple[StoredPolicy, ...]]
+    """By namespace and workload; under ANY_WORKLOAD what governs the whole namespace."""
+    endpoints: Mapping[str, tuple[Endpoint, ...]]
+    """By destination, written `<namespace>/<workload>:<port>`."""
+    leased: Mapping[str, Mapping[str, int]]
+    """How many endpoints each instance of each identity has registered."""
+    bans: tuple[str, ...]
+    roots: tuple[bytes, ...]
+
+    @classmethod
+    def build(cls, contents: Contents, policy_number: int, roots: tuple[bytes, ...]) -> "Picture":
+        """Index what the store holds. `policy_number` is at most the number of `contents`."""
+        governing: dict[tuple[str, str], tuple[StoredPolicy, ...]] = {}
+        for policy in contents.policies:
+            key = policy.namespace, _governed(policy)
+            governing[key] = (*governing.get(key, ()), policy)
+        endpoints: dict[str, set[Endpoint]] = {}
+        leased: dict[str, Counter[str]] = {}
+        for lease in contents.leases:
+            leased.setdefault(lease.identity, Counter())[lease.instance] += 1
+            endpoints.setdefault(f"{lease.workload}:{lease.port}", set()).add(_endpoint(lease))
+        return cls(
+            epoch=contents.epoch,
+            number=contents.number,
+            policy_number=policy_number,
+            governing=governing,
+            endpoints={name: tuple(sorted(found, key=_place)) for name, found in endpoints.items()},
+            leased=leased,
+            bans=tuple(sorted(ban.subject for ban in contents.bans)),
+            roots=roots,
+        )
+
+    @cached_property
+    def banned(self) -> frozenset[str]:
+        """Every banned SPIFFE ID and `serial:<decimal>`."""
+        return frozenset(self.bans)
+
+
+def view_for(workload: WorkloadName, destinations: Iterable[str], picture: Picture) -> Snapshot:
+    """The snapshot for `workload`, which wants to reach `destinations` (`<namespace>/<workload>:<port>`)."""
+    governing = (
+        *picture.governing.get((workload.namespace, ANY_WORKLOAD), ()),
+        *picture.governing.get((workload.namespace, workload.name), ()),
+    )
+    snapshot = Snapshot(
+        epoch=picture.epoch,
+        number=picture.number,
+        hash="-",
+        policies=tuple(policy.document for policy in sorted(governing, key=lambda policy: policy.key)),
+        endpoints=tuple(endpoint for name in sorted(set(destinations)) for endpoint in picture.endpoints.get(name, ())),
+        bans=picture.bans,
+        roots=picture.roots,
+    )
+    return evolve(snapshot, hash=snapshot_hash(snapshot))
+
+
+def _governed(policy: StoredPolicy) -> str:
+    """Which workload of its namespace a document governs: defaults govern each."""
+    if policy.kind == _DEFAULTS:
+        return ANY_WORKLOAD
+    to: dict[str, Any] = policy.document["spec"]["to"]
+    return str(to["workload"])
+
+
+def _endpoint(lease: Lease) -> Endpoint:
+    return Endpoint(
+        workload=lease.workload,
+        port=lease.port,
+        address=lease.address,
+        mesh_port=lease.mesh_port,
+        protocol=lease.protocol,
+        identity=lease.identity,
+    )
+
+
+def _place(endpoint: Endpoint) -> tuple[str, int, str, str]:
+    return endpoint.address, endpoint.mesh_port, endpoint.identity, endpoint.protocol
