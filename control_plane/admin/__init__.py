@@ -1,0 +1,12 @@
+"""The admin API: what an operator asks of a running control plane, over a Unix socket that only its owner can open.
+
+The nouns, in the order in which a request meets them:
+
+    socket      the one listening Unix socket: 0600, never stolen from a living process (law 23)
+    server      accepts, asks the kernel who calls (SO_PEERCRED), hands the stream to Hypercorn
+    guard       ASGI: refuses what no client of ours sends (a browser's headers, a foreign Host, a large body)
+    routes      HTTP in, JSON out; one function per question, all errors as {"error", "message", "faults"}
+    backend     what the routes speak with: store, links, authority, advance, clock
+    health      the list that `doorward check` shows
+    client      the other end, for the CLI: httpx2 over the same socket; it does not import the server
+"""

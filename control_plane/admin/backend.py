@@ -1,0 +1,38 @@
+"""What the admin API stands on: the parts of one running control plane, in one bag.
+
+Every store method blocks, so each call goes to a thread through `in_thread`; nothing else here may block. `changing`
+makes reading the policies and planning a change to them one step: there is one process per state directory.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import TypeVar
+
+import trio
+from attrs import Factory, frozen
+
+from certs.spiffe import TrustDomain
+from control_plane.advance import Advance
+from control_plane.authority import IssuingAuthority
+from control_plane.push.links import Links
+from control_plane.store.store import Store
+
+T = TypeVar("T")
+
+
+@frozen
+class Backend:
+    """The parts that answer. `clock` returns an aware UTC datetime."""
+
+    trust_domain: TrustDomain
+    store: Store
+    links: Links
+    authority: IssuingAuthority
+    advance: Advance
+    clock: Callable[[], datetime]
+    changing: trio.Lock = Factory(trio.Lock)
+
+
+async def in_thread(call: Callable[[], T]) -> T:
+    """Run one blocking store call in a thread. It is not abandoned on cancellation: a transaction ends as it began."""
+    return await trio.to_thread.run_sync(call)

@@ -1,0 +1,116 @@
+"""The CLI's end of the admin API: one blocking call per question, over the Unix socket, by httpx2.
+
+Whatever goes wrong becomes one of two exceptions whose message says what to do: ServerAway where no control plane
+answers on the socket, AdminRefused where it answered and refused.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx2
+from attrs import field, frozen
+
+BASE_URL = "http://localhost"
+TIMEOUT = 60.0
+"""Seconds for one answer: verifying a long audit log is the slowest question."""
+
+
+class AdminError(Exception):
+    """A question that got no good answer."""
+
+
+class ServerAway(AdminError):
+    """No control plane answers on the socket, or it stopped answering."""
+
+
+class AdminRefused(AdminError):
+    """The control plane refused. `error` is its short name, `faults` what is wrong with a policy file."""
+
+    def __init__(self, error: str, message: str, faults: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.error = error
+        self.faults = tuple(faults)
+
+
+@frozen
+class Client:
+    """Talks to the control plane at `socket`. Use it as a context manager. Raises ServerAway, AdminRefused."""
+
+    socket: Path
+    _http: httpx2.Client = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        transport = httpx2.HTTPTransport(uds=str(self.socket))
+        object.__setattr__(self, "_http", httpx2.Client(transport=transport, base_url=BASE_URL, timeout=TIMEOUT))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def get(self, path: str, **params: Any) -> dict[str, Any]:
+        """Ask."""
+        return self._call("GET", path, params=params)
+
+    def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Change, or ask a question that does not fit into a URL."""
+        return self._call("POST", path, content=json.dumps(body))
+
+    def delete(self, path: str, **params: Any) -> dict[str, Any]:
+        """Remove what `params` names."""
+        return self._call("DELETE", path, params=params)
+
+    def _call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
+        try:
+            response = self._http.request(method, path, headers={"content-type": "application/json"}, **arguments)
+        except httpx2.ConnectError as error:
+            raise ServerAway(self._away()) from error
+        except httpx2.TransportError as error:
+            raise ServerAway(
+                f"the control plane at {self.socket} did not answer ({type(error).__name__}). A change may have been "
+                "stored all the same: look with `doorward policy history` before you repeat it"
+            ) from error
+        answer = _object(response)
+        if response.is_success:
+            return answer
+        faults = [str(each.get("text", "")) for each in answer.get("faults", [])]
+        raise AdminRefused(str(answer.get("error", "unknown")), str(answer.get("message", response.text)), faults)
+
+    def _away(self) -> str:
+        """Why nobody answers, as far as the file system tells."""
+        hint = (
+            "Start one with `doorward control-plane run --state DIR`, or name its socket by --admin or DOORWARD_ADMIN"
+        )
+        try:
+            exists = self.socket.is_socket()
+        except PermissionError:
+            return f"the admin socket {self.socket} may not be opened by this user: run as the control plane's user"
+        if not exists:
+            return f"no control plane: there is no admin socket at {self.socket}. {hint}"
+        if not _may_open(self.socket):
+            return f"the admin socket {self.socket} may not be opened by this user: run as the control plane's user"
+        return f"no control plane answers on {self.socket}. {hint}"
+
+
+def _may_open(path: Path) -> bool:
+    import os
+
+    return os.access(path, os.W_OK)
+
+
+def _object(response: httpx2.Response) -> dict[str, Any]:
+    try:
+        answer = response.json()
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise AdminRefused(
+            "not_doorward", f"what answers there is no Doorward control plane (HTTP {response.status_code})"
+        )
+    return answer

@@ -1,0 +1,185 @@
+"""Is everything well? The list that `doorward check` shows: each line ok, warn or fail, with what to do about it.
+
+`examine` is pure: from what was gathered to the list. `checks` gathers. A fail is something that refuses traffic now or
+very soon, or evidence of tampering; a warn is something that a person should look at.
+"""
+
+import functools
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from attrs import asdict, frozen
+from cryptography import x509
+
+from certs.bundle import TrustBundle
+from control_plane.admin.backend import Backend, in_thread
+from control_plane.admin.enforcement import enforces
+from control_plane.admin.policy_changes import stored_policy_set
+from control_plane.push.links import LinkStatus
+from control_plane.store.errors import AuditBroken
+from control_plane.store.records import Lease
+from mesh.policy import Fault, PolicySet, lint
+
+ROOT_SOON = timedelta(days=90)
+ISSUER_LATE = 0.3
+"""The issuer is replaced at half of its life; with less than this share left, something prevents that."""
+LEAF_SOON = timedelta(minutes=5)
+SHOWN = 3
+"""How many examples a line names; the count says the rest."""
+
+
+@frozen
+class Check:
+    """One line. `advice` is empty where there is nothing to do."""
+
+    name: str
+    status: Literal["ok", "warn", "fail"]
+    detail: str
+    advice: str = ""
+
+
+@frozen
+class Gathered:
+    """What `examine` looks at. `audit` is the number of sound entries, or what is wrong with the log."""
+
+    now: datetime
+    bundle: TrustBundle
+    issuer: x509.Certificate
+    root_is_offline: bool
+    epoch: str
+    revision: int
+    policies: PolicySet
+    warnings: Sequence[Fault]
+    links: Sequence[LinkStatus]
+    leases: Sequence[Lease]
+    audit: int | str
+
+
+async def checks(backend: Backend) -> list[dict[str, Any]]:
+    """Gather and examine: each check as plain data."""
+    links, now = backend.links.status(), backend.clock()
+    gathered = await in_thread(functools.partial(_gather, backend, links, now))
+    return [asdict(check) for check in examine(gathered)]
+
+
+def _gather(backend: Backend, links: Sequence[LinkStatus], now: datetime) -> Gathered:
+    policies, revision = stored_policy_set(backend.store)
+    try:
+        audit: int | str = backend.store.verify_audit()
+    except AuditBroken as error:
+        audit = str(error)
+    return Gathered(
+        now=now,
+        bundle=backend.authority.bundle,
+        issuer=backend.authority.issuer.chain[0],
+        root_is_offline=backend.authority.root_is_offline,
+        epoch=backend.store.epoch,
+        revision=revision,
+        policies=policies,
+        warnings=lint(policies),
+        links=links,
+        leases=backend.store.leases(),
+        audit=audit,
+    )
+
+
+def examine(gathered: Gathered) -> list[Check]:
+    """Every check, in the order in which a person should read them."""
+    return [
+        _roots(gathered),
+        _issuer(gathered),
+        _audit(gathered),
+        _policies(gathered),
+        _sidecars(gathered),
+        _enforcement(gathered),
+        _certificates(gathered),
+        _destinations(gathered),
+    ]
+
+
+def _roots(gathered: Gathered) -> Check:
+    first = min(root.not_valid_after_utc for root in gathered.bundle.all_roots)
+    until = f"{len(gathered.bundle.all_roots)} trusted, the first expires on {first:%Y-%m-%d}"
+    if first <= gathered.now:
+        return Check("root certificates", "fail", until, "certificates below it are refused: add a new root")
+    if first - gathered.now < ROOT_SOON:
+        return Check("root certificates", "warn", until, "make a new root now and let both be trusted for a while")
+    return Check("root certificates", "ok", until)
+
+
+def _issuer(gathered: Gathered) -> Check:
+    ends = gathered.issuer.not_valid_after_utc
+    until = f"expires at {ends:%Y-%m-%d %H:%M} UTC"
+    offline = "bring root.key back into the state directory: it signs the next one"
+    advice = offline if gathered.root_is_offline else "it should have been replaced by now: see the control plane's log"
+    if ends <= gathered.now:
+        return Check("issuing certificate", "fail", f"expired: {until}", advice)
+    if (ends - gathered.now) / (ends - gathered.issuer.not_valid_before_utc) < ISSUER_LATE:
+        return Check("issuing certificate", "warn", until, advice)
+    return Check("issuing certificate", "ok", until)
+
+
+def _audit(gathered: Gathered) -> Check:
+    if isinstance(gathered.audit, str):
+        advice = "somebody changed the store behind Doorward's back: keep the file and compare it with a backup"
+        return Check("audit log", "fail", gathered.audit, advice)
+    return Check("audit log", "ok", f"{gathered.audit} entries, all as they were written")
+
+
+def _policies(gathered: Gathered) -> Check:
+    count = len(gathered.policies.policies)
+    if not count:
+        return Check("policies", "warn", "there are none: every call is denied", "doorward policy apply -f DIR")
+    if gathered.warnings:
+        examples = _some(str(fault) for fault in gathered.warnings)
+        return Check("policies", "warn", f"{count} in force; {examples}", "doorward policy get -o yaml shows them")
+    return Check("policies", "ok", f"{count} in force, revision {gathered.revision}")
+
+
+def _sidecars(gathered: Gathered) -> Check:
+    if not gathered.links:
+        advice = "start one with a token: doorward token create --workload NAMESPACE/NAME"
+        return Check("sidecars", "warn", "none is connected", advice)
+    return Check("sidecars", "ok", f"{len(gathered.links)} connected")
+
+
+def _enforcement(gathered: Gathered) -> Check:
+    refusing = [link for link in gathered.links if link.last_nack]
+    if refusing:
+        examples = _some(f"{link.identity}: {link.last_nack.message}" for link in refusing if link.last_nack)
+        return Check(
+            "enforcement", "fail", f"refused a snapshot: {examples}", "it keeps the last good one: see its log"
+        )
+    behind = [link for link in gathered.links if not enforces(link, gathered.revision, gathered.epoch)]
+    if behind:
+        examples = _some(f"{link.identity} ({link.address})" for link in behind)
+        return Check("enforcement", "warn", f"not at revision {gathered.revision} yet: {examples}", "run this again")
+    return Check("enforcement", "ok", f"every connected sidecar enforces revision {gathered.revision}")
+
+
+def _certificates(gathered: Gathered) -> Check:
+    late = [link for link in gathered.links if link.certificate_not_after - gathered.now < LEAF_SOON]
+    if not late:
+        return Check("sidecar certificates", "ok", "none is about to expire")
+    examples = _some(f"{link.identity} at {link.certificate_not_after:%H:%M:%S} UTC" for link in late)
+    expired = any(link.certificate_not_after <= gathered.now for link in late)
+    advice = "renewal fails there: see that sidecar's log"
+    return Check("sidecar certificates", "fail" if expired else "warn", f"expires: {examples}", advice)
+
+
+def _destinations(gathered: Gathered) -> Check:
+    offered = {f"{lease.workload}:{lease.port}" for lease in gathered.leases if lease.confirmed}
+    missing = {
+        wanted: link.identity for link in gathered.links for wanted in link.destinations if wanted not in offered
+    }
+    if missing:
+        examples = _some(f"{wanted} (wanted by {by})" for wanted, by in sorted(missing.items()))
+        return Check("destinations", "warn", f"offered by no sidecar: {examples}", "start a sidecar for it")
+    return Check("destinations", "ok", f"{len(offered)} offered; every one that is wanted is there")
+
+
+def _some(examples: Iterable[str]) -> str:
+    every = list(examples)
+    more = f" and {len(every) - SHOWN} more" if len(every) > SHOWN else ""
+    return "; ".join(every[:SHOWN]) + more

@@ -1,0 +1,108 @@
+"""Changing the stored policies: read every document, plan, store, announce; all or nothing.
+
+The server reads the documents itself, whatever the client has checked, so that nothing gets into the store that
+`mesh.policy` refuses. Reading and compiling run in a thread: a large set must not hold up the links.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+from control_plane import policies
+from control_plane.admin import plain
+from control_plane.admin.backend import Backend, in_thread
+from control_plane.admin.enforcement import targets_of
+from control_plane.admin.problems import Problem
+from control_plane.admin.reading import Body
+from control_plane.store.records import Change, PolicyKey, Revision, StoredPolicy, key_of
+from control_plane.store.store import Store
+from mesh.policy import Document, Fault, PolicyFaults, PolicySet, lint, read_policies, to_document
+
+MAX_MESSAGE = 1000
+
+
+async def change_policies(backend: Backend, body: Body, author: str) -> dict[str, Any]:
+    """Do what `body` asks and say what it did. Raises Problem, having stored nothing.
+
+    Fields: `put` (documents as {source, index, content}), `delete` (keys as {kind, namespace, name}), `prune`,
+    `message`, `dry_run`.
+    """
+    documents = [_document(each) for each in body.get("put", list, [])]
+    delete = [_key(each) for each in body.get("delete", list, [])]
+    prune, dry_run = body.get("prune", bool, False), body.get("dry_run", bool, False)  # field defaults
+    message = body.get("message", str, "")
+    body.done()
+    if len(message) > MAX_MESSAGE:
+        raise Problem(400, "message_too_long", f"a message has at most {MAX_MESSAGE} characters")
+    put, warnings = await in_thread(functools.partial(_read, documents))
+    async with backend.changing:
+        stored = await in_thread(backend.store.policies)
+        to_put, to_delete = policies.plan(put, stored, prune=prune)
+        gone = [*to_delete, *delete]
+        if dry_run:
+            revision = await in_thread(lambda: _preview(backend, to_put, gone, stored, author, message))
+        else:
+            revision = await in_thread(
+                functools.partial(backend.store.change_policies, to_put, gone, author=author, message=message)
+            )
+    if not dry_run and any(each.action != "unchanged" for each in revision.changes):
+        backend.advance.announce()
+    return {
+        **plain.revision(revision),
+        "dry_run": dry_run,
+        "targets": [str(target) for target in targets_of(revision)],
+        "warnings": [str(fault) for fault in warnings],
+    }
+
+
+def stored_policy_set(store: Store) -> tuple[PolicySet, int]:
+    """The policies in force as `decide` needs them, and the revision that they are of. Blocks."""
+    documents = [Document(f"{each.kind} {each.namespace}/{each.name}", 0, each.document) for each in store.policies()]
+    return read_policies(documents), store.policy_number()
+
+
+def _read(documents: Sequence[Document]) -> tuple[list[dict[str, Any]], Sequence[Fault]]:
+    try:
+        found = read_policies(documents)
+    except PolicyFaults as error:
+        count = len(error.faults)
+        message = f"nothing was stored: {count} fault{'s' if count > 1 else ''} in the policies"
+        raise Problem(422, "policy_faults", message, error.faults) from error
+    return [to_document(each) for each in (*found.policies, *found.defaults)], lint(found)
+
+
+def _preview(
+    backend: Backend,
+    put: Sequence[dict[str, Any]],
+    delete: Sequence[PolicyKey],
+    stored: Sequence[StoredPolicy],
+    author: str,
+    message: str,
+) -> Revision:
+    """What storing would answer, with nothing stored."""
+    before = {each.key: each.document for each in stored}
+    changes = [_change(key_of(document), before.get(key_of(document)), document) for document in put]
+    changes += [_change(key, before[key], None) for key in delete if key in before]
+    return Revision(backend.store.policy_number(), author, backend.clock(), message, tuple(changes))
+
+
+def _change(key: PolicyKey, before: dict[str, Any] | None, after: dict[str, Any] | None) -> Change:
+    if before is None:
+        return Change("added", *key, None, after)
+    if after is None:
+        return Change("removed", *key, before, None)
+    return Change("unchanged" if before == after else "replaced", *key, before, after)
+
+
+def _document(each: object) -> Document:
+    match each:
+        case {"source": str(source), "index": int(index), "content": content, **rest} if not rest:
+            return Document(source, index, content)
+    raise Problem(400, "bad_document", "each document is an object of source (text), index (number) and content")
+
+
+def _key(each: object) -> PolicyKey:
+    match each:
+        case {"kind": str(kind), "namespace": str(namespace), "name": str(name), **rest} if not rest:
+            return kind, namespace, name
+    raise Problem(400, "bad_key", "each entry of delete is an object of kind, namespace and name, all text")

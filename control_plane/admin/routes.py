@@ -1,0 +1,246 @@
+"""The admin API's paths: what each reads, which part of the control plane answers, and what JSON comes back.
+
+Reading never changes anything; a change names its author by the caller that the kernel reported, is announced after
+it was stored, and is answered with what it did. The clients' side of this is `control_plane.admin.client`.
+"""
+
+import functools
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from certs.errors import SpiffeIdMalformed
+from certs.spiffe import SpiffeId, WorkloadName
+from control_plane import questions
+from control_plane.admin import health, plain
+from control_plane.admin.backend import Backend, in_thread
+from control_plane.admin.enforcement import Target, enforcement, target_of
+from control_plane.admin.policy_changes import change_policies, stored_policy_set
+from control_plane.admin.problems import Problem
+from control_plane.admin.reading import query_int, read_body
+from control_plane.store.errors import AuditBroken, StoreError
+
+MAX_TOKEN_LIFETIME = timedelta(days=7)
+MAX_TOKEN_USES = 10_000
+
+Handler = Callable[[Backend, Request], Awaitable[object]]
+
+
+def application(backend: Backend) -> Starlette:
+    """The ASGI application that answers for `backend`."""
+
+    def route(path: str, method: str, handler: Handler) -> Route:
+        async def endpoint(request: Request) -> Response:
+            return JSONResponse(await handler(backend, request))
+
+        return Route(path, endpoint, methods=[method])
+
+    return Starlette(
+        routes=[route(path, method, handler) for path, method, handler in _ROUTES],
+        exception_handlers={Problem: _problem, StoreError: _store_problem, HTTPException: _http_problem},
+    )
+
+
+async def _problem(_: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)
+    return error.response()
+
+
+async def _store_problem(_: Request, error: Exception) -> Response:
+    assert isinstance(error, StoreError)
+    return Problem(409, error.code, str(error)).response()
+
+
+async def _http_problem(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return Problem(
+        error.status_code, "no_such_route", f"the admin API has no such path or method: {error.detail}"
+    ).response()
+
+
+def _author(request: Request) -> str:
+    return request.state.caller.author  # type: ignore[no-any-return] # set by control_plane.admin.server
+
+
+def _workload(text: str) -> WorkloadName:
+    try:
+        return WorkloadName.parse(text)
+    except SpiffeIdMalformed as error:
+        raise Problem(400, "bad_workload", str(error)) from error
+
+
+async def _bundle(backend: Backend, _: Request) -> object:
+    return plain.bundle(backend.authority.bundle, backend.trust_domain)
+
+
+async def _create_token(backend: Backend, request: Request) -> object:
+    body = await read_body(request)
+    workload = _workload(body.get("workload", str))
+    lifetime = timedelta(seconds=body.get("ttl", int, 600))
+    uses = body.get("uses", int, 1)
+    body.done()
+    if not timedelta(0) < lifetime <= MAX_TOKEN_LIFETIME:
+        raise Problem(400, "bad_ttl", f"a token lives from one second to {MAX_TOKEN_LIFETIME.days} days")
+    if not 1 <= uses <= MAX_TOKEN_USES:
+        raise Problem(400, "bad_uses", f"a token has from 1 to {MAX_TOKEN_USES} uses")
+    create = functools.partial(
+        backend.store.create_token, workload, lifetime=lifetime, uses=uses, author=_author(request)
+    )
+    text, info = await in_thread(create)
+    return {"token": text, **plain.token(info, str(workload.in_domain(backend.trust_domain)))}
+
+
+async def _tokens(backend: Backend, _: Request) -> object:
+    known = await in_thread(backend.store.tokens)
+    return {
+        "tokens": [
+            plain.token(each, str(WorkloadName.parse(each.workload).in_domain(backend.trust_domain))) for each in known
+        ]
+    }
+
+
+async def _revoke_token(backend: Backend, request: Request) -> object:
+    token_id = request.query_params.get("id", "")
+    if not await in_thread(functools.partial(backend.store.revoke_token, token_id, author=_author(request))):
+        raise Problem(404, "no_such_token", f"there is no token {token_id[:80]!r}: see `doorward token list`")
+    return {"revoked": token_id}
+
+
+async def _policies(backend: Backend, _: Request) -> object:
+    stored = await in_thread(backend.store.policies)
+    links, epoch = backend.links.status(), backend.store.epoch
+    counted = (
+        (each, enforcement([target_of(each.document)], each.number, epoch, links, backend.trust_domain))
+        for each in stored
+    )
+    return {"policies": [plain.policy(each, count.on, count.of) for each, count in counted]}
+
+
+async def _change_policies(backend: Backend, request: Request) -> object:
+    return await change_policies(backend, await read_body(request), _author(request))
+
+
+async def _revisions(backend: Backend, request: Request) -> object:
+    limit = query_int(request, "limit", 50, least=1, most=1000)
+    revisions = await in_thread(functools.partial(backend.store.revisions, limit))
+    return {"revisions": [plain.revision(each) for each in revisions]}
+
+
+async def _enforcement(backend: Backend, request: Request) -> object:
+    number = query_int(request, "number", 0, least=0, most=2**53)
+    try:
+        targets = [Target.parse(text) for text in request.query_params.getlist("target")]
+    except SpiffeIdMalformed as error:
+        raise Problem(400, "bad_target", str(error)) from error
+    epoch = backend.store.epoch
+    found = enforcement(targets, number, epoch, backend.links.status(), backend.trust_domain)
+    return {
+        "number": number,
+        "on": found.on,
+        "of": found.of,
+        "waiting": [plain.sidecar(each, number=number, epoch=epoch) for each in found.waiting],
+    }
+
+
+async def _decide(backend: Backend, request: Request) -> object:
+    body = await read_body(request)
+    caller, to = body.get("from", str), body.get("to", str)
+    call, address = body.optional("request", str), body.optional("address", str)
+    body.done()
+    try:
+        question = questions.Question.parse(caller, to, call, address, backend.trust_domain)
+    except questions.QuestionMalformed as error:
+        raise Problem(400, "bad_question", str(error)) from error
+
+    def answer() -> dict[str, object]:
+        policies, number = stored_policy_set(backend.store)
+        return {**questions.answer(question, policies, backend.trust_domain), "revision": number}
+
+    return await in_thread(answer)
+
+
+async def _sidecars(backend: Backend, _: Request) -> object:
+    number = await in_thread(backend.store.policy_number)
+    epoch = backend.store.epoch
+    sidecars = [plain.sidecar(each, number=number, epoch=epoch) for each in backend.links.status()]
+    return {"revision": number, "sidecars": sidecars}
+
+
+async def _health(backend: Backend, _: Request) -> object:
+    return {"checks": await health.checks(backend)}
+
+
+async def _bans(backend: Backend, _: Request) -> object:
+    return {"bans": [plain.ban(each) for each in await in_thread(backend.store.bans)]}
+
+
+async def _ban(backend: Backend, request: Request) -> object:
+    body = await read_body(request)
+    subject, reason = _subject(backend, body.get("subject", str)), body.get("reason", str, "")
+    body.done()
+    ban = await in_thread(functools.partial(backend.store.ban, subject, reason=reason, author=_author(request)))
+    backend.advance.announce()
+    return plain.ban(ban)
+
+
+async def _unban(backend: Backend, request: Request) -> object:
+    subject = _subject(backend, request.query_params.get("subject", ""))
+    if not await in_thread(functools.partial(backend.store.unban, subject, author=_author(request))):
+        raise Problem(404, "no_such_ban", f"{subject[:200]} is not banned: see `doorward ban list`")
+    backend.advance.announce()
+    return {"lifted": subject}
+
+
+def _subject(backend: Backend, text: str) -> str:
+    """A ban's subject: `serial:<decimal>`, a SPIFFE ID, or a workload of the own trust domain."""
+    serial = text.removeprefix("serial:")
+    if serial != text:
+        if not (serial.isascii() and serial.isdigit() and len(serial) <= 49):  # 20 octets, RFC 5280 §4.1.2.2
+            raise Problem(400, "bad_subject", "write a serial as serial:<decimal>")
+        return f"serial:{int(serial)}"
+    try:
+        if text.startswith("spiffe:"):
+            return str(SpiffeId.parse(text))
+        return str(WorkloadName.parse(text).in_domain(backend.trust_domain))
+    except SpiffeIdMalformed as error:
+        raise Problem(400, "bad_subject", f"{error}; or write serial:<decimal>") from error
+
+
+async def _audit(backend: Backend, request: Request) -> object:
+    after = query_int(request, "after", 0, least=0, most=2**53)
+    limit = query_int(request, "limit", 1000, least=1, most=10_000)
+    entries = await in_thread(functools.partial(backend.store.audit, after, limit))
+    return {"entries": [plain.audit_entry(each) for each in entries]}
+
+
+async def _verify_audit(backend: Backend, _: Request) -> object:
+    try:
+        entries = await in_thread(backend.store.verify_audit)
+    except AuditBroken as error:
+        return {"intact": False, "entries": None, "first_bad": error.seq, "message": str(error)}
+    return {"intact": True, "entries": entries, "first_bad": None, "message": "every entry is as it was written"}
+
+
+_ROUTES: tuple[tuple[str, str, Handler], ...] = (
+    ("/v1/bundle", "GET", _bundle),
+    ("/v1/tokens", "GET", _tokens),
+    ("/v1/tokens", "POST", _create_token),
+    ("/v1/tokens", "DELETE", _revoke_token),
+    ("/v1/policies", "GET", _policies),
+    ("/v1/policies", "POST", _change_policies),
+    ("/v1/revisions", "GET", _revisions),
+    ("/v1/enforcement", "GET", _enforcement),
+    ("/v1/decisions", "POST", _decide),
+    ("/v1/sidecars", "GET", _sidecars),
+    ("/v1/health", "GET", _health),
+    ("/v1/bans", "GET", _bans),
+    ("/v1/bans", "POST", _ban),
+    ("/v1/bans", "DELETE", _unban),
+    ("/v1/audit", "GET", _audit),
+    ("/v1/audit/verification", "GET", _verify_audit),
+)

@@ -1,0 +1,126 @@
+"""The `doorward` group: subcommands that load when they are named, one way to fail, three exit codes.
+
+0 is yes, 1 is no (denied, not enforced, not well), 2 is a usage error or a failure; so 1 never means that something
+broke. 130 is an interrupt. Groups list their subcommands from a table, so `doorward --help` imports little.
+"""
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+import click
+
+from control_plane.cli.output import clean, echo_styled, say, styled
+from control_plane.cli.session import No, common_options
+
+YES, NO, ERROR, INTERRUPTED = 0, 1, 2, 130
+
+COMMANDS = {
+    "control-plane": "control_plane.cli.run:control_plane",
+    "bundle": "control_plane.cli.bundle:bundle",
+    "token": "control_plane.cli.token:token",
+    "policy": "control_plane.cli.policy:policy",
+    "sidecars": "control_plane.cli.sidecars:sidecars",
+    "check": "control_plane.cli.health:check",
+    "ban": "control_plane.cli.ban:ban",
+    "audit": "control_plane.cli.audit:audit",
+    "completion": "control_plane.cli.completion:completion",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose subcommands are imported when they are asked for, in the order of `lazy`."""
+
+    def __init__(self, *arguments: Any, lazy: dict[str, str], **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.lazy = lazy
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every name, in the table's order."""
+        del ctx
+        return list(self.lazy)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the subcommand's module and return the command in it."""
+        del ctx
+        if cmd_name not in self.lazy:
+            return None
+        module, _, name = self.lazy[cmd_name].partition(":")
+        command: click.Command = getattr(import_module(module), name)
+        return command
+
+
+def _print_version(context: click.Context, _: click.Parameter, value: bool) -> None:
+    if value and not context.resilient_parsing:
+        from importlib.metadata import version
+
+        click.echo(f"doorward {version('doorward')}")
+        context.exit()
+
+
+@click.group(
+    cls=LazyGroup,
+    lazy=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="""
+    \b
+    Examples:
+      doorward control-plane run --state ./state
+      export DOORWARD_ADMIN=./state
+      doorward token create --workload shop/checkout > checkout.token
+      doorward policy apply -f examples/shop --wait 10
+      doorward policy check --from shop/checkout --to shop/payments:8080 --request "POST /charges"
+      doorward sidecars -o json
+
+    Exit codes: 0 yes, 1 no or denied, 2 usage or error.
+    """,
+)
+@common_options
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Say which.")
+def doorward() -> None:
+    """Doorward, a doorkeeper beside every service: run the control plane and say who may call whom."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line; the exit code. Every failure becomes a message on standard error and 2."""
+    try:
+        result = doorward.main(list(arguments), prog_name="doorward", standalone_mode=False)
+    except click.exceptions.Exit as exit_:
+        return exit_.exit_code
+    except No:
+        return NO
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return ERROR
+    except SystemExit as exit_:  # click's and rich's answer to a reader that went away, and the end of completion
+        return ERROR if exit_.code else YES
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:  # noqa: BLE001 # the last wall: a traceback would exit with 1, which means no
+        return _failed(error)
+    return result if isinstance(result, int) else YES
+
+
+def _failed(error: Exception) -> int:
+    from control_plane.admin.client import AdminError, AdminRefused
+    from mesh.policy import PolicyFaults
+
+    if isinstance(error, AdminError):
+        _complain(str(error), error.faults if isinstance(error, AdminRefused) else ())
+    elif isinstance(error, PolicyFaults):
+        count = len(error.faults)
+        _complain(f"{count} fault{'s' if count > 1 else ''} in the policies", [str(fault) for fault in error.faults])
+    else:
+        import traceback
+
+        traceback.print_exception(error)
+        _complain("this is a fault of doorward itself: please report it with the lines above")
+    return ERROR
+
+
+def _complain(message: str, details: Sequence[str] = ()) -> None:
+    echo_styled(styled("Error:", "red", bold=True, err=True), clean(message), err=True)
+    for detail in details:
+        say(f"  {detail}", err=True)
