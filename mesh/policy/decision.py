@@ -33,10 +33,11 @@ class Facts:
 
 @frozen
 class NearMiss:
-    """The policy that came closest to allowing a refused call, and the first clause of it that failed.
+    """The policy that came closest to allowing a call, and the first clause of it that failed.
 
     `clause` is a path into the policy document, such as `spec.http[0].methods`; `wanted` is what stands there and
-    `got` what the call had.
+    `got` what the call had. Where a deny counted as matched since the call lacks what its clause asks about, the near
+    miss names that deny and that clause.
     """
 
     policy: str
@@ -47,9 +48,12 @@ class NearMiss:
 
 @frozen
 class AuditFinding:
-    """What a policy in audit mode would have done. `policy` is None for an audit default that no allow matched."""
+    """What a policy in audit mode would have done: `would` is "allow" or "deny".
 
-    would: str  # "allow" or "deny"
+    `policy` is None for an audit default: it let the call through, and no allow would have. `rule` is as in Decision.
+    """
+
+    would: str
     policy: str | None
     rule: int | None
 
@@ -59,7 +63,10 @@ class Decision:
     """The answer for one call.
 
     `policy` is `<namespace>/<name>` of the policy that decided, or None for a default. `rule` is the index of the
-    matching `http` rule, or None where the policy has no `http` key. `tried` names every policy that was considered.
+    matching `http` rule, or None where the policy has no `http` key or the call is no HTTP. `tried` names every policy
+    that governs the called workload and port, in the order in which they are tried: denies, then allows, each by name.
+    `nearest` explains a call that was refused, or let through by an audit default. `audit` holds what each policy in
+    audit mode that matches the call would have done, whatever became of it.
     """
 
     allowed: bool
