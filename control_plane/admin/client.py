@@ -5,7 +5,7 @@ answers on the socket, AdminRefused where it answered and refused.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,26 +13,11 @@ from typing import Any, Self
 import httpx2
 from attrs import field, frozen
 
+from control_plane.admin.errors import AdminRefused, ServerAway
+
 BASE_URL = "http://localhost"
 TIMEOUT = 60.0
 """Seconds for one answer: verifying a long audit log is the slowest question."""
-
-
-class AdminError(Exception):
-    """A question that got no good answer."""
-
-
-class ServerAway(AdminError):
-    """No control plane answers on the socket, or it stopped answering."""
-
-
-class AdminRefused(AdminError):
-    """The control plane refused. `error` is its short name, `faults` what is wrong with a policy file."""
-
-    def __init__(self, error: str, message: str, faults: Sequence[str] = ()) -> None:
-        super().__init__(message)
-        self.error = error
-        self.faults = tuple(faults)
 
 
 @frozen

@@ -14,9 +14,9 @@ from control_plane.admin.backend import Backend, in_thread
 from control_plane.admin.enforcement import targets_of
 from control_plane.admin.problems import Problem
 from control_plane.admin.reading import Body
-from control_plane.store.records import Change, PolicyKey, Revision, StoredPolicy, key_of
+from control_plane.store.records import PolicyKey, Revision
 from control_plane.store.store import Store
-from mesh.policy import Document, Fault, PolicyFaults, PolicySet, lint, read_policies, to_document
+from mesh.policy import Document, Fault, PolicyFaults, PolicySet, lint, read_policies
 
 MAX_MESSAGE = 1000
 
@@ -40,7 +40,9 @@ async def change_policies(backend: Backend, body: Body, author: str) -> dict[str
         to_put, to_delete = policies.plan(put, stored, prune=prune)
         gone = [*to_delete, *delete]
         if dry_run:
-            revision = await in_thread(lambda: _preview(backend, to_put, gone, stored, author, message))
+            number = await in_thread(backend.store.policy_number)
+            changes = policies.preview(to_put, gone, stored)
+            revision = Revision(number, author, backend.clock(), message, changes)
         else:
             revision = await in_thread(
                 functools.partial(backend.store.change_policies, to_put, gone, author=author, message=message)
@@ -68,30 +70,7 @@ def _read(documents: Sequence[Document]) -> tuple[list[dict[str, Any]], Sequence
         count = len(error.faults)
         message = f"nothing was stored: {count} fault{'s' if count > 1 else ''} in the policies"
         raise Problem(422, "policy_faults", message, error.faults) from error
-    return [to_document(each) for each in (*found.policies, *found.defaults)], lint(found)
-
-
-def _preview(
-    backend: Backend,
-    put: Sequence[dict[str, Any]],
-    delete: Sequence[PolicyKey],
-    stored: Sequence[StoredPolicy],
-    author: str,
-    message: str,
-) -> Revision:
-    """What storing would answer, with nothing stored."""
-    before = {each.key: each.document for each in stored}
-    changes = [_change(key_of(document), before.get(key_of(document)), document) for document in put]
-    changes += [_change(key, before[key], None) for key in delete if key in before]
-    return Revision(backend.store.policy_number(), author, backend.clock(), message, tuple(changes))
-
-
-def _change(key: PolicyKey, before: dict[str, Any] | None, after: dict[str, Any] | None) -> Change:
-    if before is None:
-        return Change("added", *key, None, after)
-    if after is None:
-        return Change("removed", *key, before, None)
-    return Change("unchanged" if before == after else "replaced", *key, before, after)
+    return policies.documents_of(found), lint(found)
 
 
 def _document(each: object) -> Document:

@@ -35,7 +35,7 @@ class Body:
             raise Problem(400, "missing_field", f"the field {name!r} is missing")
         if type(value) is not kind and value is not default:
             raise Problem(400, "wrong_type", f"the field {name!r} must be of type {kind.__name__}")
-        return value  # type: ignore[no-any-return] # the check above is exactly that
+        return value
 
     def optional(self, name: str, kind: type[T]) -> T | None:
         """As `get`, with None for absent or null."""

@@ -40,7 +40,7 @@ async def serve(
     """
     admin_socket = unix_socket.listen(socket_path)
     handler = functools.partial(
-        _serve_connection, ASGIWrapper(cast(ASGIFramework, guarded(application(backend)))), _config()
+        _serve_connection, ASGIWrapper(cast("ASGIFramework", guarded(application(backend)))), _config()
     )
     try:
         listener = trio.SocketListener(trio.socket.from_stdlib_socket(admin_socket.sock))
@@ -68,7 +68,7 @@ async def _serve_connection(app: ASGIWrapper, config: Config, stream: trio.Socke
         await trio.aclose_forcefully(stream)
         return
     try:
-        await TCPServer(app, config, WorkerContext(None), ConnectionState({"caller": caller}), cast(Any, stream))
+        await TCPServer(app, config, WorkerContext(None), ConnectionState({"caller": caller}), cast("Any", stream))
     except Exception:
         log.exception("an admin connection failed")
         await trio.aclose_forcefully(stream)

@@ -125,10 +125,11 @@ def _answers(path: Path) -> bool:
     return True
 
 
-def _check_mode(path: Path) -> None:
-    mode = stat.S_IMODE(path.lstat().st_mode)
+def _check_mode(path: Path) -> int:
+    """The inode of the socket that was made, once its mode is what it has to be."""
+    made = path.lstat()
+    mode = stat.S_IMODE(made.st_mode)
     if mode != 0o600:
         path.unlink()
-        raise SocketRefused(
-            f"{path} came into being with mode {mode:04o}, not 0600: use a file system that keeps modes"
-        )
+        raise SocketRefused(f"{path} came to have mode {mode:04o}, not 0600: use a file system that keeps modes")
+    return made.st_ino

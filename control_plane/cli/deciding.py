@@ -6,13 +6,16 @@ thousand questions. Without it the control plane answers from what it has stored
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from control_plane.cli.output import clean, echo_styled, say, styled
 from control_plane.cli.session import No, Session, common_options, pass_session
 from control_plane.questions import PLAINTEXT, Question, QuestionMalformed, answer
+
+if TYPE_CHECKING:
+    from mesh.policy import Document
 
 PATHS = click.Path(path_type=Path, allow_dash=True)
 
@@ -84,16 +87,13 @@ def _offline(
     return {**answer(question, read_policies(read_files(paths)), domain), "revision": None}
 
 
-def read_files(paths: Sequence[Path]) -> Sequence[Any]:
-    """The documents in `paths`, where `-` is standard input. Raises PolicyFaults, or a usage error for a bad path."""
+def read_files(paths: Sequence[Path]) -> "list[Document]":
+    """The documents in `paths`, where `-` is standard input. Raises PolicyFaults, also for what cannot be read."""
     import sys
 
     from control_plane import policies
 
-    try:
-        return policies.read_paths(["-" if str(path) == "-" else path for path in paths], sys.stdin)
-    except OSError as error:
-        raise click.UsageError(f"{error.filename}: {error.strerror}") from error
+    return policies.read_paths(paths, sys.stdin.buffer)
 
 
 def _explain(found: dict[str, Any]) -> None:
@@ -129,7 +129,7 @@ def lint(session: Session, paths: Sequence[Path]) -> int:
 
     faults: list[str] = []
     warnings: list[str] = []
-    documents: Sequence[Any] = ()
+    documents: list[Document] = []
     try:
         documents = read_files(paths)
         warnings = [str(fault) for fault in look_over(read_policies(documents))]

@@ -16,7 +16,6 @@ import click
 
 FORMATS = ("table", "json", "yaml")
 
-_NUMERIC = tuple("0123456789+-.")
 _UNITS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 
 
@@ -30,30 +29,11 @@ def show(output: str, value: Any, human: Callable[[], None]) -> None:
     if output == "json":
         click.echo(json.dumps(value, indent=2, ensure_ascii=False))
     elif output == "yaml":
+        from control_plane.yaml_core import to_yaml
+
         click.echo(to_yaml(value), nl=False)
     else:
         human()
-
-
-def to_yaml(*values: Any) -> str:
-    """Block-style YAML with keys in the order in which they stand; several values become several documents.
-
-    What it writes, our own strict loader reads: no anchors, and no text that some YAML takes for a number.
-    """
-    import yaml
-
-    class Dumper(yaml.SafeDumper):
-        def ignore_aliases(self, data: Any) -> bool:
-            del data
-            return True
-
-    def text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
-        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="'" if value[:1] in _NUMERIC else None)
-
-    Dumper.add_representer(str, text)
-    return yaml.dump_all(
-        values, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=100, explicit_start=len(values) > 1
-    )
 
 
 def say(text: str = "", *, err: bool = False) -> None:

@@ -8,7 +8,7 @@ import click
 
 from control_plane.cli.deciding import PATHS, check, lint, read_files
 from control_plane.cli.enforcing import wait_until_enforced
-from control_plane.cli.output import clean, echo_styled, say, styled, table, to_yaml, when
+from control_plane.cli.output import clean, echo_styled, say, styled, table, when
 from control_plane.cli.session import No, Session, common_options, pass_session
 
 _COLOURS = {"added": "green", "replaced": "yellow", "removed": "red", "unchanged": "bright_black"}
@@ -135,6 +135,8 @@ def _show_difference(change: dict[str, Any]) -> None:
     """A unified difference of the two documents as YAML."""
     import difflib
 
+    from control_plane.yaml_core import to_yaml
+
     before, after = (to_yaml(each).splitlines() if each else [] for each in (change["before"], change["after"]))
     for line in list(difflib.unified_diff(before, after, lineterm="", n=2))[2:]:
         colour = {"+": "green", "-": "red", "@": "cyan"}.get(line[0], "reset")
@@ -162,7 +164,9 @@ def get(session: Session, name: str | None, documents: bool) -> None:
     if name is not None and not found:
         raise click.UsageError(f"there is no policy {name}: see `doorward policy get`.")
     if documents:
-        click.echo(to_yaml(*(each["document"] for each in found)), nl=False)
+        from control_plane.yaml_core import to_yaml
+
+        click.echo("---\n".join(to_yaml(each["document"]) for each in found), nl=False)
         return
     session.show({"policies": found}, lambda: _policies(found))
 

@@ -104,7 +104,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _failed(error: Exception) -> int:
-    from control_plane.admin.client import AdminError, AdminRefused
+    from control_plane.admin.errors import AdminError, AdminRefused
     from mesh.policy import PolicyFaults
 
     if isinstance(error, AdminError):
