@@ -4,6 +4,7 @@
     sockets     the options that every TCP socket of ours carries, and the address of its other end
     dial        dial(address, port) -> PlainStream
     accept      listen(...) -> listeners; serve(listeners, handler): one wall around every connection
+    unix        unix_listener(path): the same on a Unix socket that only its owner can open
     budget      Budget: how many connections may be open before they have said who they are
     plain       PlainStream: TCP or Unix socket as a trio stream
     tls         TlsStream: the same surface over TLS by pyOpenSSL
@@ -19,6 +20,7 @@ from transport.errors import ConnectFailed, ConnectRefused, ConnectTimeout, Conn
 from transport.plain import PlainStream
 from transport.sockets import Peername
 from transport.tls import TlsStream
+from transport.unix import SocketTaken, unix_listener
 
 __all__ = [
     "Budget",
@@ -31,9 +33,11 @@ __all__ = [
     "OverBudget",
     "Peername",
     "PlainStream",
+    "SocketTaken",
     "TlsFailed",
     "TlsStream",
     "dial",
     "listen",
     "serve",
+    "unix_listener",
 ]

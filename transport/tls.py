@@ -73,6 +73,8 @@ class TlsStream(trio.abc.HalfCloseableStream):
     async def do_handshake(self, turns: trio.CapacityLimiter | None = None) -> None:
         """Agree on keys. The caller bounds the time. Raises NotTls, TlsFailed or BrokenResourceError.
 
+        After TlsFailed call aclose() rather than abort(): the alert that tells the peer why is still under way.
+
         A step costs about a millisecond of signing and checking. `turns`, shared by many streams, bounds the steps
         that are made before other tasks get a turn; nobody holds one while waiting for the peer (law 31).
         """
@@ -139,6 +141,11 @@ class TlsStream(trio.abc.HalfCloseableStream):
     def abort(self) -> None:
         """Close with a TCP reset: the peer sees that the stream was cut off."""
         self._drop(sockets.reset)
+
+    def detach(self) -> trio.socket.SocketType:
+        """Give the socket back untouched: after NotTls a caller may still be willing to talk without TLS."""
+        sock, self._connection = self._socket, None
+        return sock
 
     async def _refuse_garbage(self) -> None:
         """Look at the first byte without taking it: OpenSSL's own words for garbage depend on the garbage."""

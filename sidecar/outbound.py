@@ -1,0 +1,104 @@
+"""The door out of the workload: plaintext from the local application comes in, and goes on over mTLS into the mesh.
+
+    accept      a loopback port, or a Unix socket that only the application's user can open (law 22)
+    protocol    as the destination declares it; with no endpoint known the first bytes tell how to say so
+    upstream    one of two random endpoints, another one where the dial fails; its identity is verified (law 5)
+    register    among the live connections: a ban of the server or its root ends them too
+    relay       both ways, until it ends; http: sidecar.http.outbound
+    record      one line, however it ended
+
+Whether the call is allowed is decided by the sidecar of the one who is called, never here.
+"""
+
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from sidecar import log
+from sidecar.accepting import Life, accept_until_draining, find_protocol, recorded, relay_counted
+from sidecar.http.outbound import serve_http_outbound
+from sidecar.live import LiveConnection
+from sidecar.proxy import Proxy
+from sidecar.refused import Refused
+from sidecar.settings import Outbound
+from sidecar.upstream import connect_workload
+from sidecar.view import ALPN_TCP
+from transport import PlainStream, listen, unix_listener
+
+DIRECTION = "outbound"
+FORM_PATIENCE = 1.0  # seconds for first bytes that only tell in which form a failure is to be said
+
+
+async def serve_outbound(
+    outbound: Outbound, proxy: Proxy, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Serve one door into the mesh until the proxy drains. Reports the port that was bound, 0 for a Unix socket.
+
+    Raises OSError at the start: in use, or (transport.SocketTaken) not ours to replace.
+    """
+    handler = partial(_serve, outbound, proxy)
+    if isinstance(outbound.bind, Path):
+        with unix_listener(outbound.bind) as listener:
+            task_status.started(0)
+            await accept_until_draining([listener], handler, proxy, DIRECTION)
+        return
+    listeners = await listen(outbound.bind.host, outbound.bind.port)
+    port = listeners[0].socket.getsockname()[1]
+    log.warning(
+        "every local user can speak as this workload through a TCP port",
+        address=str(outbound.bind),
+        advice="use --outbound unix:PATH where other users share this machine",
+    )
+    task_status.started(port)
+    await accept_until_draining(listeners, handler, proxy, DIRECTION)
+
+
+async def _serve(outbound: Outbound, proxy: Proxy, sock: trio.socket.SocketType) -> None:
+    with recorded(proxy, DIRECTION, "tcp") as life:
+        record, caller = life.record, PlainStream(sock)
+        record.source, record.port = str(proxy.mesh.own), outbound.port
+        record.destination = str(outbound.destination.in_domain(proxy.settings.trust_domain))
+        record.peer_address = caller.peername[0]
+        try:
+            await _serve_caller(caller, outbound, proxy, life)
+        finally:
+            caller.abort()  # does nothing where it was closed in order
+
+
+async def _serve_caller(caller: PlainStream, outbound: Outbound, proxy: Proxy, life: Life) -> None:
+    protocol, first = await _protocol(caller, outbound, proxy)
+    if protocol == "http":
+        life.taken_over = True
+        await serve_http_outbound(caller, outbound, proxy, first)
+        return
+    await _serve_tcp(caller, outbound, proxy, life, first)
+
+
+async def _serve_tcp(caller: PlainStream, outbound: Outbound, proxy: Proxy, life: Life, first: bytes) -> None:
+    upstream = await connect_workload(proxy, outbound.destination, outbound.port, (ALPN_TCP,))
+    try:
+        life.record.allowed = True
+        life.record.snapshot = proxy.mesh.view.number if proxy.mesh.view else None
+        life.record.tls_group = upstream.stream.connection.get_group_name() or ""
+        connection = LiveConnection(upstream.peer, not_after=upstream.not_after)
+        with proxy.live.register(connection) as live, proxy.loads.calling(upstream.endpoint):
+            await relay_counted(proxy, life, caller, upstream.stream, first)
+    finally:
+        upstream.stream.abort()  # does nothing where it was closed in order
+    if live.ended:
+        life.end(live.ended)
+
+
+async def _protocol(caller: PlainStream, outbound: Outbound, proxy: Proxy) -> tuple[str, bytes]:
+    """The protocol of the destination, as its endpoints declare it, and what was read to learn it. Raises Refused."""
+    view = proxy.mesh.view
+    endpoints = view.endpoints_of(outbound.destination, outbound.port) if view else ()
+    declared = {endpoint.protocol for endpoint in endpoints}
+    if declared:
+        one = declared.pop() if len(declared) == 1 else "auto"
+        return await find_protocol(one, caller, patience=proxy.limits.keep_alive_timeout)
+    try:  # nobody is there to be called: HTTP is told so by a 503, anything else by a reset
+        return await find_protocol("auto", caller, patience=FORM_PATIENCE)
+    except Refused:
+        return "tcp", b""
