@@ -53,26 +53,35 @@ class IssuingAuthority:
         lifetime = lifetime or self._lifetimes.certificate
         return self.issuer.issue(public_key, identity, now=self._clock(), lifetime=lifetime)
 
-    def renew_what_is_due(self) -> tuple[str, ...]:
-        """Replace what has passed half of its life; says what: "issuer", "own certificate". Blocks on the disk.
+    def renew_issuer_if_due(self) -> bool:
+        """Replace the intermediate once it has passed half of its life; True where it was. Blocks on the disk.
 
-        Raises AuthorityRefused where the intermediate is due and the root's key is not at hand, or cannot sign.
+        Raises AuthorityRefused where the root's key is not at hand or cannot sign, StateRefused where it cannot write.
         """
-        renewed = []
+        if self._clock() < _half_life(self.issuer.certificate):
+            return False
         try:
-            if self._clock() >= _half_life(self.svid.leaf):
-                self.svid = _own_svid(self.issuer, self.trust_domain, self._clock(), self._lifetimes)
-                renewed.append("own certificate")
-            if self._clock() >= _half_life(self.issuer.chain[0]):
-                self.issuer = _new_issuer(self._signer, self._state, self._clock(), self._lifetimes)
-                renewed.append("issuer")
+            self.issuer = _new_issuer(self._signer, self._state, self._clock(), self._lifetimes)
         except CertsError as error:
-            raise AuthorityRefused(f"the CA cannot renew: {error}") from error
-        return tuple(renewed)
+            raise AuthorityRefused(f"the root cannot sign a new issuing certificate: {error}") from error
+        return True
+
+    def renew_own_if_due(self) -> bool:
+        """Replace the control plane's own SVID once it has passed half of its life; True where it was.
+
+        Raises AuthorityRefused where the intermediate cannot sign any more.
+        """
+        if self._clock() < _half_life(self.svid.leaf):
+            return False
+        try:
+            self.svid = _own_svid(self.issuer, self.trust_domain, self._clock(), self._lifetimes)
+        except CertsError as error:
+            raise AuthorityRefused(f"the control plane's own certificate cannot be renewed: {error}") from error
+        return True
 
     def next_due(self) -> datetime:
-        """When `renew_what_is_due` has something to do next, unless the clock is moved."""
-        return min(_half_life(self.svid.leaf), _half_life(self.issuer.chain[0]))
+        """When there is something to renew next, unless the clock is moved."""
+        return min(_half_life(self.svid.leaf), _half_life(self.issuer.certificate))
 
     @property
     def issuer_not_after(self) -> datetime:
@@ -134,6 +143,8 @@ def _check(issuer: Authority, trust_domain: TrustDomain, root: x509.Certificate,
 
 def _given(certificate: Path, key: Path) -> Authority:
     try:
+        if key.stat().st_mode & 0o007:
+            raise AuthorityRefused(f"{key} can be used by everybody on this machine: run chmod o= {key}")
         return Authority.load(key.read_bytes(), certificate.read_bytes())
     except OSError as error:
         raise AuthorityRefused(f"the given CA cannot be read: {error}") from error
@@ -165,7 +176,7 @@ def _usable_issuer(
     """The stored intermediate, or a new one where it is missing, past half of its life, or of another root."""
     stored = _stored_issuer(state, signer)
     if stored is not None and stored.root == root:
-        if now < _half_life(stored.chain[0]):
+        if now < _half_life(stored.certificate):
             return stored
         if signer is None and now < stored.not_after:
             return stored  # the root is offline: this one serves until its end, and the log says so

@@ -6,13 +6,13 @@ the next state. While the store cannot be read the last state stays up.
 """
 
 import logging
-from collections.abc import Callable
 
 import trio
 from attrs import define, field
 
 from certs.spiffe import WorkloadName
 from control_plane.advance import Advance
+from control_plane.authority import IssuingAuthority
 from control_plane.log import fields
 from control_plane.metrics import Metrics
 from control_plane.push.links import Link, Links
@@ -35,7 +35,7 @@ class Board:
     """The state that is being pushed. `hang` must have been awaited once before anything else is asked."""
 
     store: Store
-    roots: Callable[[], tuple[bytes, ...]]
+    authority: IssuingAuthority
     links: Links
     metrics: Metrics
     _picture: Picture | None = None
@@ -101,4 +101,4 @@ class Board:
             contents = self.store.contents()
             policy_number = self.store.policy_number()
             if policy_number <= contents.number:
-                return Picture.build(contents, policy_number, self.roots())
+                return Picture.build(contents, policy_number, self.authority.bundle.to_der())

@@ -1,0 +1,52 @@
+"""What a control plane does without being asked: leases run out, certificates of its own are replaced in time."""
+
+import logging
+
+import trio
+
+from control_plane.authority import AuthorityRefused
+from control_plane.log import fields
+from control_plane.push.office import Office, in_thread
+from control_plane.state import StateRefused
+from control_plane.store.errors import StoreError
+
+LOOK_AT_LEAST = 60.0  # seconds: the wall clock can be moved while trio's sleeps on
+LEASE_FRACTION = 10  # an endpoint is gone at most a tenth of a lease after its end
+
+log = logging.getLogger("doorward.housekeeping")
+
+
+async def expire_leases(office: Office) -> None:
+    """Forget leases that ran out, until cancelled."""
+    pause = min(LOOK_AT_LEAST, office.lifetimes.lease.total_seconds() / LEASE_FRACTION)
+    while True:
+        await trio.sleep(pause)
+        try:
+            if await in_thread(office.store.expire_leases):
+                office.advance.announce()
+        except StoreError as error:
+            log.exception("leases cannot be expired", extra=fields(reason=str(error)))
+            office.metrics.failures.labels("store").inc()
+
+
+async def renew_authority(office: Office) -> None:
+    """Replace the issuing intermediate and the own SVID at half of their lives, until cancelled."""
+    authority = office.authority
+    while True:
+        due = (authority.next_due() - office.clock()).total_seconds()
+        await trio.sleep(min(LOOK_AT_LEAST, max(0.0, due)))
+        try:
+            if await in_thread(authority.renew_issuer_if_due):
+                await _renewed(office, "issuer", authority.issuer.certificate.serial_number)
+            if await in_thread(authority.renew_own_if_due):
+                await _renewed(office, "own_certificate", authority.svid.serial)
+        except (AuthorityRefused, StateRefused, StoreError) as error:
+            log.exception("a certificate of the control plane's own cannot be renewed", extra=fields(reason=str(error)))
+            office.metrics.failures.labels("authority").inc()
+            await trio.sleep(LOOK_AT_LEAST)
+
+
+async def _renewed(office: Office, what: str, serial: int) -> None:
+    log.info("renewed", extra=fields(what=what, serial=str(serial)))
+    detail = {"serial": str(serial)}
+    await in_thread(lambda: office.store.record("doorward", f"{what}.renewed", detail))

@@ -1,0 +1,238 @@
+"""The control plane as one process: everything is opened in order, started in one nursery, and closed in reverse.
+
+    state directory -> store -> CA -> board -> listeners -> admin API, push server, observe server, housekeeping
+
+Only when all of it listens are the addresses written to `<state>/run.json` and the line `ready` logged. SIGTERM or
+SIGINT ends it: links are closed, a store transaction that is under way ends as it began, and the exit code is 0.
+"""
+
+import json
+import logging
+import os
+import secrets
+import signal
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import trio
+from attrs import frozen
+
+from certs.bundle import root_fingerprint
+from control_plane import log as process_log
+from control_plane.admin.backend import Backend
+from control_plane.admin.server import serve as serve_admin
+from control_plane.admin.unix_socket import SocketRefused
+from control_plane.advance import Advance
+from control_plane.authority import AuthorityRefused, IssuingAuthority, open_authority
+from control_plane.housekeeping import expire_leases, renew_authority
+from control_plane.log import fields
+from control_plane.metrics import Metrics
+from control_plane.observe import serve_observe
+from control_plane.push.board import Board
+from control_plane.push.links import Links
+from control_plane.push.office import Office, in_thread
+from control_plane.push.server import PushServer
+from control_plane.push.visit import SOFTWARE
+from control_plane.settings import ControlPlaneSettings, HostPort
+from control_plane.state import State, StateRefused
+from control_plane.store.errors import StoreError
+from control_plane.store.store import Store
+from transport import listen
+
+RUN_FILE = "run.json"
+
+log = logging.getLogger("doorward")
+
+
+class CannotStart(Exception):
+    """The control plane cannot start. The message says why and what to do."""
+
+
+@frozen
+class Running:
+    """Where a started control plane answers."""
+
+    listen: str
+    """Where sidecars connect, `IP:PORT`."""
+    observe: str | None
+    admin: Path
+
+
+async def run(settings: ControlPlaneSettings) -> None:
+    """Run until SIGTERM or SIGINT, logging JSON lines on stderr. Raises CannotStart."""
+    process_log.set_up()
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with _bare_nursery() as nursery:
+            await nursery.start(serve, settings)
+            async for number in signals:
+                log.info("stopping", extra=fields(signal=signal.Signals(number).name))
+                nursery.cancel_scope.cancel()
+
+
+async def serve(
+    settings: ControlPlaneSettings, *, task_status: trio.TaskStatus[Running] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Run until cancelled; `task_status` reports when it is ready, and where. Raises CannotStart."""
+    async with AsyncExitStack() as stack:
+        with _refusals():
+            state = stack.enter_context(State.open(settings.state, trust_domain=settings.trust_domain))
+            office = await _open_office(settings, state, stack)
+            push = await _listen("listen", settings.listen)
+            stack.push_async_callback(_close, push)
+            observe = await _listen("observe", settings.observe) if settings.observe else []
+            stack.push_async_callback(_close, observe)
+            nursery = await stack.enter_async_context(_bare_nursery())
+            admin = settings.admin_socket or state.admin_socket
+            await nursery.start(serve_admin, admin, _backend(office))
+        nursery.start_soon(office.board.watch, office.advance)
+        nursery.start_soon(expire_leases, office)
+        nursery.start_soon(renew_authority, office)
+        nursery.start_soon(PushServer(office).serve, push)
+        nursery.start_soon(_serve_observe, observe, office, settings)
+        running = Running(_address(push[0]), _address(observe[0]) if observe else None, admin)
+        stack.enter_context(_run_file(state, running))
+        _say_ready(office, running)
+        task_status.started(running)
+        await trio.sleep_forever()
+
+
+async def _open_office(settings: ControlPlaneSettings, state: State, stack: AsyncExitStack) -> Office:
+    """Raises StoreError, AuthorityRefused, StateRefused."""
+    domain, url = state.trust_domain, settings.store_url or state.store_url
+    store = await in_thread(lambda: Store.open(url, trust_domain=domain, clock=_now))
+    stack.push_async_callback(in_thread, store.close)
+    ca = settings.ca_certificate, settings.ca_key
+    authority = await in_thread(lambda: open_authority(state, domain, _now, *ca, lifetimes=settings.lifetimes))
+    fingerprints = [root_fingerprint(root) for root in authority.bundle.all_roots]
+    await in_thread(lambda: store.note_roots(fingerprints))
+    await in_thread(lambda: store.record("doorward", "control_plane.started", _own_certificates(authority)))
+    metrics, links = Metrics(), Links()
+    _show_expiry(authority, metrics)
+    board = Board(store, authority, links, metrics)
+    await board.hang()
+    return Office(
+        trust_domain=domain,
+        store=store,
+        authority=authority,
+        board=board,
+        links=links,
+        advance=Advance(),
+        metrics=metrics,
+        clock=_now,
+        lifetimes=settings.lifetimes,
+        limits=settings.limits,
+        instance=secrets.token_hex(8),
+        proofs=trio.CapacityLimiter(settings.limits.proofs_at_once),
+    )
+
+
+def _show_expiry(authority: IssuingAuthority, metrics: Metrics) -> None:
+    def issuer() -> float:
+        return authority.issuer_not_after.timestamp()
+
+    def root() -> float:
+        return authority.root_not_after.timestamp()
+
+    metrics.issuer_expiry.set_function(issuer)
+    metrics.root_expiry.set_function(root)
+
+
+def _backend(office: Office) -> Backend:
+    return Backend(
+        trust_domain=office.trust_domain,
+        store=office.store,
+        links=office.links,
+        authority=office.authority,
+        advance=office.advance,
+        clock=office.clock,
+    )
+
+
+async def _serve_observe(
+    listeners: Sequence[trio.SocketListener], office: Office, settings: ControlPlaneSettings
+) -> None:
+    def unready() -> str:
+        over = office.clock() >= office.authority.issuer_not_after
+        return "the issuing certificate has ended: run `doorward check`" if over else ""
+
+    hosts, places = settings.observe_hosts, settings.limits.metrics_connections
+    await serve_observe(listeners, office.metrics, unready, hosts=hosts, max_connections=places)
+
+
+async def _listen(setting: str, where: HostPort) -> list[trio.SocketListener]:
+    try:
+        return await listen(where.host, where.port)
+    except OSError as error:
+        raise CannotStart(f"{setting}: cannot listen on {where}: {error.strerror or error}; choose another") from error
+
+
+async def _close(listeners: Sequence[trio.SocketListener]) -> None:
+    for listener in listeners:
+        listener.socket.close()
+
+
+def _address(listener: trio.SocketListener) -> str:
+    host, port, *_ = listener.socket.getsockname()
+    return str(HostPort(host, port))
+
+
+@contextmanager
+def _run_file(state: State, running: Running) -> Iterator[None]:
+    """`run.json` while this runs: scripts find ephemeral ports there."""
+    content = {"listen": running.listen, "observe": running.observe, "admin": str(running.admin), "pid": os.getpid()}
+    state.write(RUN_FILE, json.dumps(content).encode("ascii") + b"\n")
+    try:
+        yield
+    finally:
+        state.file(RUN_FILE).unlink(missing_ok=True)
+
+
+def _say_ready(office: Office, running: Running) -> None:
+    log.info(
+        "ready",
+        extra=fields(
+            listen=running.listen,
+            observe=running.observe,
+            admin=str(running.admin),
+            trust_domain=str(office.trust_domain),
+            number=office.board.picture.number,
+            software=SOFTWARE,
+            pid=os.getpid(),
+        ),
+    )
+
+
+def _own_certificates(authority: IssuingAuthority) -> dict[str, object]:
+    return {
+        "roots": [root_fingerprint(root) for root in authority.bundle.all_roots],
+        "issuer": str(authority.issuer.certificate.serial_number),
+        "own": str(authority.svid.serial),
+    }
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Whatever can refuse to start does so as CannotStart."""
+    try:
+        yield
+    except (StateRefused, StoreError, AuthorityRefused, SocketRefused) as error:
+        raise CannotStart(str(error)) from error
+
+
+@asynccontextmanager
+async def _bare_nursery() -> AsyncIterator[trio.Nursery]:
+    """A nursery that lets a CannotStart through as it is, without a group around it."""
+    try:
+        async with trio.open_nursery() as nursery:
+            yield nursery
+    except BaseExceptionGroup as group:
+        found: BaseException | None = group.subgroup(CannotStart)
+        while isinstance(found, BaseExceptionGroup):
+            found = found.exceptions[0]
+        raise found or group from None
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
