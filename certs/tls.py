@@ -20,6 +20,7 @@ from typing import Any
 from cryptography import x509
 from OpenSSL import SSL, crypto
 
+from certs import certificate as read
 from certs.bundle import TrustBundle
 from certs.errors import (
     BundleMalformed,
@@ -30,6 +31,7 @@ from certs.errors import (
     CertificateRefused,
     KeyRefused,
     LeafIsCa,
+    OtherTrustDomain,
     UnknownIssuer,
     WrongUsage,
 )
@@ -65,7 +67,7 @@ def server_context(
     """
     context = _context(SSL.TLS_SERVER_METHOD, svid, bundle)
     required = SSL.VERIFY_FAIL_IF_NO_PEER_CERT if client_certificate else 0
-    context.set_verify(SSL.VERIFY_PEER | required, _remember_objection)
+    context.set_verify(SSL.VERIFY_PEER | required, partial(_remember_objection, bundle))
     context.set_info_callback(_remember_alert)
     context.set_alpn_select_callback(partial(_choose_alpn, tuple(alpn)))
     return context
@@ -77,7 +79,7 @@ def client_context(svid: Svid | None, bundle: TrustBundle, alpn: Sequence[bytes]
     Both contexts raise KeyRefused and BundleMalformed for what OpenSSL itself will not use.
     """
     context = _context(SSL.TLS_CLIENT_METHOD, svid, bundle)
-    context.set_verify(SSL.VERIFY_PEER, _remember_objection)
+    context.set_verify(SSL.VERIFY_PEER, partial(_remember_objection, bundle))
     if alpn:
         context.set_alpn_protos(list(alpn))
     return context
@@ -147,12 +149,27 @@ def _believe(context: SSL.Context, bundle: TrustBundle) -> None:
     store.set_flags(_NO_CHECK_TIME)
 
 
-def _remember_objection(connection: SSL.Connection, _cert: crypto.X509, error: int, _depth: int, ok: int) -> bool:
+def _remember_objection(
+    bundle: TrustBundle, connection: SSL.Connection, certificate: crypto.X509, error: int, depth: int, ok: int
+) -> bool:
     """OpenSSL asks once per certificate: its verdict stands, we only note the first objection."""
     if not ok and connection.get_app_data() is None:
         kind, text = _OBJECTIONS.get(error, (CertificateMalformed, f"a certificate is unusable (OpenSSL code {error})"))
-        connection.set_app_data(kind(text))
+        refusal = _stranger(certificate, depth, bundle) if kind is UnknownIssuer else None
+        connection.set_app_data(refusal or kind(text))
     return bool(ok)
+
+
+def _stranger(certificate: crypto.X509, depth: int, bundle: TrustBundle) -> CertificateRefused | None:
+    """What the topmost certificate without a known issuer says of itself: often the better reason."""
+    try:
+        readable = read.load(crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate))
+        domain = read.leaf_id(readable).trust_domain if depth == 0 else read.signer_domain(readable)
+    except CertificateRefused as refusal:
+        return refusal
+    if domain is not None and not bundle.roots_of(str(domain)):
+        return OtherTrustDomain(f"the trust bundle has no root of the peer's trust domain {domain}")
+    return None
 
 
 def _remember_alert(connection: SSL.Connection, where: int, value: int) -> None:

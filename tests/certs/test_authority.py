@@ -1,6 +1,5 @@
-from tests.support.pki import Pki
-
 from certs.verify import verify_chain
+from tests.support.pki import Pki
 
 
 def test_an_issued_svid_verifies():

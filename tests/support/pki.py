@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from attrs import evolve, field, frozen
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
 
 from certs.authority import Authority
@@ -183,7 +183,7 @@ class Pki:
 
 def forge(
     template: Template,
-    public_key: ec.EllipticCurvePublicKey,
+    public_key: CertificatePublicKeyTypes,
     issuer: x509.Certificate,
     issuer_key: PrivateKey,
     *,
