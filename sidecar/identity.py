@@ -1,112 +1,91 @@
-"""How this process comes by its certificate: a key in memory, a token read anew, an answer that is checked.
+"""Who this sidecar is, through all its certificates: which one to show, when to ask for the next, and with what.
 
-    Tokens       the join token, from a file or standard input
-    Enrolment    one key and its signing request, kept until a certificate for it has come
+The control link asks this object before each session and tells it every answer. What can go wrong, and the way out:
 
-The key of a request that was sent stays until it is answered: the token is bound to it, so that a request whose answer
-got lost can be repeated (law 8). Every certificate gets a key of its own, and none is ever written to a disk.
+    the certificate ran out                      a session without it, in which the token attests
+    the control plane refuses it in TLS          the same, once; then with it again
+    renewal is refused: attest anew              the token goes with the next renewal, once; then without it again
 """
 
-import random
-import sys
-from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Final
 
-import trio
-from cryptography.hazmat.primitives.asymmetric import ec
-
 from certs.bundle import TrustBundle
-from certs.csr import build_csr
-from certs.errors import BundleMalformed, CertsError
-from certs.keys import new_key
-from certs.spiffe import SpiffeId
 from certs.svid import Svid
-from certs.verify import verify_chain
 from mesh.wire import Certificate, CertificateRequest
+from sidecar import log
+from sidecar.enrolment import Enrolment, Tokens, renewal_due
+from sidecar.metrics import Metrics
+from sidecar.view import Mesh
 
-MAX_TOKEN_BYTES: Final = 16 * 1024  # a projected Kubernetes token has under 2 KiB
-JITTER: Final = 0.05  # of the lifetime, to either side of its half
+RENEWAL_ENDED: Final = frozenset({"unknown_certificate", "attestation_too_old"})
 
-_random = random.SystemRandom()
-
-
-class TokenUnreadable(Exception):
-    """There is no token to send. The message says where it was looked for, never what was found."""
-
-
-class IdentityRefused(Exception):
-    """The control plane's answer is no certificate that this sidecar may use. The message says what to do."""
-
-
-class Tokens:
-    """Where the join token comes from: a file, read at every call, or "-" for standard input, read once."""
-
-    def __init__(self, source: str) -> None:
-        self.source = source
-        self._stdin: bytes | None = None
-
-    async def read(self) -> str:
-        """The token, without the white space around it. Raises TokenUnreadable."""
-        try:
-            raw = await trio.to_thread.run_sync(self._read, abandon_on_cancel=True)
-        except OSError as error:
-            raise TokenUnreadable(f"cannot read the token file {self.source}: {error.strerror}") from None
-        token = raw.strip()
-        if not token:
-            raise TokenUnreadable(f"the token file {self.source} is empty: write a new join token into it")
-        if len(token) > MAX_TOKEN_BYTES or not token.isascii() or not token.decode().isprintable():
-            raise TokenUnreadable(f"the token file {self.source} holds no single line of text: is it the right file?")
-        return token.decode()
-
-    def _read(self) -> bytes:
-        if self.source != "-":
-            with Path(self.source).open("rb") as file:
-                return file.read(MAX_TOKEN_BYTES + 2)
-        if self._stdin is None:  # it can be read only once, and every attempt needs the token
-            self._stdin = sys.stdin.buffer.read(MAX_TOKEN_BYTES + 2)
-        return self._stdin
+_MEANING: Final = {
+    "token_unknown": "the control plane does not know this token",
+    "token_expired": "the token has expired",
+    "token_used": "the token is used up",
+    "unknown_certificate": "the control plane has no record of this certificate",
+    "attestation_too_old": "this identity has to be attested anew",
+    "banned": "this identity or its certificate is banned: see `doorward ban list`",
+}
 
 
-class Enrolment:
-    """Asks for certificates of `identity`, one key after another, and judges the answers."""
+class Identity:
+    """The own identity's state. Puts every accepted certificate into `mesh`; `due` says when to renew it."""
 
-    def __init__(self, identity: SpiffeId) -> None:
-        self._identity = identity
-        self._key: ec.EllipticCurvePrivateKey | None = None
-        self._csr = b""
+    def __init__(self, mesh: Mesh, tokens: Tokens, metrics: Metrics) -> None:
+        self._mesh = mesh
+        self._tokens = tokens
+        self._metrics = metrics
+        self._enrolment = Enrolment(mesh.own)
+        self._learnt: TrustBundle | None = None
+        self._attest_anew = False
+        self._shunned = False
+        self.due = mesh.now()
 
-    def request(self, token: str | None) -> CertificateRequest:
-        """The message that asks: with a token, or None where the link's own certificate attests."""
-        if self._key is None:
-            self._key = new_key()
-            self._csr = build_csr(self._key)
-        return CertificateRequest(self._csr, token)
+    def usable(self) -> Svid | None:
+        """The certificate to show, None where the token has to attest: there is none, it is over, or is refused."""
+        svid = self._mesh.svid
+        return None if svid is None or self._shunned or self._mesh.now() >= svid.not_after else svid
 
-    def accept(self, answer: Certificate, trusted: TrustBundle, now: datetime) -> tuple[Svid, TrustBundle]:
-        """The new SVID and the roots that came with it. The next request gets a new key.
+    def roots(self) -> TrustBundle | None:
+        """The roots that the control plane itself told last, None before it did."""
+        return self._mesh.view.bundle if self._mesh.view else self._learnt
 
-        `trusted` is what vouched for the control plane. Raises IdentityRefused; the key is then kept.
+    def session_failed(self, code: str) -> None:
+        """A session ended with that LinkFailed code: where TLS refused the certificate, go without it once."""
+        self._shunned = code == "refused" and not self._shunned
+
+    async def first_request(self) -> CertificateRequest:
+        """What asks with the token. Raises TokenUnreadable."""
+        return self._enrolment.request(await self._tokens.read())
+
+    async def renewal_request(self) -> CertificateRequest:
+        """What asks with the certificate, or anew with the token where the last answer wanted that.
+
+        Raises TokenUnreadable.
         """
-        assert self._key is not None
-        try:
-            roots = TrustBundle.from_der(answer.roots)
-            svid = Svid.build(self._key, answer.chain)
-            peer = verify_chain(svid.chain, TrustBundle((*trusted.all_roots, *roots.all_roots)), now)
-        except BundleMalformed as error:
-            raise IdentityRefused(f"the roots that came with the certificate cannot be used: {error}") from None
-        except CertsError as error:
-            raise IdentityRefused(f"the issued certificate is refused: {error}") from None
-        if peer.id != self._identity:
-            raise IdentityRefused(
-                f"the certificate is for {peer.id}, this sidecar is {self._identity}: "
-                "use a token that was created for this workload, or correct --workload or --trust-domain"
-            )
-        self._key = None
-        return svid, roots
+        anew, self._attest_anew = self._attest_anew, False
+        return self._enrolment.request(await self._tokens.read() if anew else None)
 
+    def take(self, answer: Certificate, trusted: TrustBundle) -> None:
+        """Put a new certificate into force. Raises IdentityRefused where it is not one for us; nothing changes then."""
+        now = self._mesh.now()
+        svid, self._learnt = self._enrolment.accept(answer, trusted, now)
+        self._mesh.replace_svid(svid)
+        self.due = renewal_due(svid, now)
+        self._shunned = False
+        self._metrics.certificate("issued", svid.not_after)
+        log.info("certificate", identity=svid.id, serial=str(svid.serial), expires=svid.not_after.isoformat())
 
-def renewal_due(svid: Svid, now: datetime) -> datetime:
-    """When to renew a certificate that came at `now`: half-way through what is left of it, with jitter."""
-    share = 0.5 + _random.uniform(-JITTER, JITTER)
-    return now + max(svid.not_after - now, timedelta(0)) * share
+    def refused(self, request: CertificateRequest, code: str, message: str) -> str:
+        """The control plane refused `request`. Returns what that means and what to do."""
+        self._metrics.certificate(code)
+        # Where the certificate no longer attests the token may; where that is no use, the certificate is asked again.
+        self._attest_anew = code in RENEWAL_ENDED and request.token is None
+        meaning = f"{_MEANING.get(code, 'the control plane issues no certificate')} ({message})"
+        if code == "banned":
+            return meaning
+        return (
+            f"{meaning}; create a new token with `doorward token create --workload {self._mesh.workload}` "
+            f"and write it to {self._tokens.source}"
+        )

@@ -66,9 +66,11 @@ def dial_address(text: str) -> Address:
 
 
 def bind_address(text: str) -> Address:
-    """`IP:PORT` of something to listen on; port 0 takes a free one."""
+    """`IP:PORT` of something to listen on; port 0 takes a free one, and localhost means 127.0.0.1."""
     address = _address(text, lowest_port=0)
-    if address.host != "localhost" and _ip(address.host) is None:
+    if address.host == "localhost":
+        return Address("127.0.0.1", address.port)
+    if _ip(address.host) is None:
         raise ValueError("a listener needs an IP address or localhost")
     return address
 

@@ -70,7 +70,7 @@ ROWS: Final = (
     Row(
         "control_plane",
         parsing.dial_address,
-        "HOST:PORT, such as 127.0.0.1:15010",
+        "HOST:PORT, such as 127.0.0.1:7443",
         "Where the control plane listens for sidecars.",
         "HOST:PORT",
         required=True,
@@ -189,7 +189,7 @@ ROWS: Final = (
     _limit("observe_timeout", "For one request to them."),
 )
 
-_EXAMPLE: Final = Settings(WorkloadName("shop", "checkout"), Address("127.0.0.1", 15010), Path("bundle.pem"))
+_EXAMPLE: Final = Settings(WorkloadName("shop", "checkout"), Address("127.0.0.1", 7443), Path("bundle.pem"))
 
 BY_NAME: Final = {row.name: row for row in ROWS}
 
