@@ -65,3 +65,58 @@ class Reason(StrEnum):
     OVER_LIMIT = "over_limit"
     DRAINING = "draining"
     INTERNAL_ERROR = "internal_error"
+
+    @property
+    def text(self) -> str:
+        """What happened, as a sentence's worth of words for people."""
+        return _TEXTS[self]
+
+
+_TEXTS = {
+    Reason.ALLOWED_BY_POLICY: "an allow policy matches the call",
+    Reason.ALLOWED_BY_MESH_DEFAULT: "no policy matched, and the namespace lets every caller of its own mesh in",
+    Reason.ALLOWED_BY_AUDIT_DEFAULT: "no policy matched, and the namespace only reports that",
+    Reason.DENIED_BY_POLICY: "a deny policy matches the call",
+    Reason.NO_POLICY_MATCHED: "policies allow calls to this port, but none of them this call",
+    Reason.NO_POLICY_FOR_WORKLOAD: "no policy allows any call to this workload on this port",
+    Reason.NO_SNAPSHOT: "the sidecar has not received its policies yet",
+    Reason.OWN_CERTIFICATE_EXPIRED: "the certificate of this sidecar has expired and could not be renewed",
+    Reason.NO_OWN_CERTIFICATE: "this sidecar has no certificate yet",
+    Reason.BANNED: "the identity or certificate of the other side is banned",
+    Reason.NOT_TLS: "the caller sent something else than TLS",
+    Reason.TLS_FAILED: "the TLS handshake failed",
+    Reason.ALPN_MISMATCH: "the two sides agreed on no protocol, or on one that this port does not take",
+    Reason.CERTIFICATE_MISSING: "the other side presented no certificate",
+    Reason.CERTIFICATE_MALFORMED: "the certificate of the other side cannot be read",
+    Reason.CERTIFICATE_EXPIRED: "the certificate of the other side has expired",
+    Reason.CERTIFICATE_NOT_YET_VALID: "the certificate of the other side is not valid yet",
+    Reason.UNKNOWN_ISSUER: "no root that this side trusts issued the certificate",
+    Reason.OTHER_TRUST_DOMAIN: "the certificate names a trust domain that its issuer may not speak for",
+    Reason.NO_URI_SAN: "the certificate holds no SPIFFE ID",
+    Reason.SEVERAL_URI_SANS: "the certificate holds more than one URI",
+    Reason.MALFORMED_ID: "the identity in the certificate is no SPIFFE ID",
+    Reason.LEAF_IS_CA: "the certificate of the other side could itself issue certificates",
+    Reason.WRONG_USAGE: "the certificate may not be used for this",
+    Reason.WRONG_SERVER_IDENTITY: "another workload answered than the one that was called",
+    Reason.MALFORMED_REQUEST: "the request is not well-formed HTTP/1.1",
+    Reason.AMBIGUOUS_FRAMING: "readers could disagree about where the message ends",
+    Reason.HEAD_TOO_LARGE: "the head of the message is over the limit",
+    Reason.PATH_REFUSED: "the path has no one meaning",
+    Reason.METHOD_REFUSED: "this method is never let through",
+    Reason.NOT_HTTP: "the port is declared HTTP and something else was spoken",
+    Reason.FOREIGN_HOST: "the Host header names another host than this listener serves",
+    Reason.NO_ENDPOINT: "no live endpoint of the destination is known",
+    Reason.UPSTREAM_REFUSED: "the called side refused the connection",
+    Reason.UPSTREAM_UNREACHABLE: "the called side could not be reached in time",
+    Reason.UPSTREAM_RESET: "the called side broke the connection off",
+    Reason.UPSTREAM_MALFORMED: "the called side answered with something that is not well-formed",
+    Reason.UPSTREAM_TIMEOUT: "the called side did not answer in time",
+    Reason.DOWNSTREAM_RESET: "the caller broke the connection off",
+    Reason.DOWNSTREAM_TIMEOUT: "the caller did not send its request in time",
+    Reason.IDLE_TIMEOUT: "nothing moved on the connection for too long",
+    Reason.POLICY_CHANGED: "a policy change no longer allows the open connection",
+    Reason.CERTIFICATE_RETIRED: "a certificate of the connection has expired or was replaced",
+    Reason.OVER_LIMIT: "a limit on connections or bytes was reached",
+    Reason.DRAINING: "this sidecar is shutting down",
+    Reason.INTERNAL_ERROR: "the sidecar failed; its log says how",
+}
