@@ -29,7 +29,7 @@ examples:
     curl http://127.0.0.1:15020/ready
 
 Each flag --some-name is also the variable DOORWARD_SOME_NAME and the key some_name of the TOML file; limits stand in
-its table [limits]. Several values of one variable are separated by commas.
+its table [limits]. Several values of one variable are separated by commas or spaces.
 """
 
 

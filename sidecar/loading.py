@@ -1,13 +1,14 @@
 """Settings from flags, environment and a TOML file, in that order of precedence, with every fault at once.
 
     flags     {name: [text, …]} as sidecar.cli collected them
-    environ   DOORWARD_<NAME>; several values are separated by commas
+    environ   DOORWARD_<NAME>; several values are separated by commas or spaces
     toml      the parsed file; limits stand in its table [limits]
 
 A setting given in one place replaces the same setting from a lower one as a whole: lists are not added up.
 """
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -16,6 +17,8 @@ from attrs import define, field, frozen
 from sidecar import parsing, table
 from sidecar.settings import Address, Inbound, Limits, Settings
 from sidecar.table import Row
+
+_SEVERAL: Final = re.compile(r",(?!port=)|\s+")  # `,port=` belongs to the value before it
 
 MAX_SHOWN: Final = 120  # characters of a wrong value in a message
 
@@ -81,8 +84,7 @@ def _given(
     if row.name in flags:
         return row.flag, flags[row.name]
     if (text := environ.get(row.variable)) is not None:
-        texts = [part.strip() for part in text.split(",") if part.strip()] if row.many else [text]
-        return row.variable, texts
+        return row.variable, [part for part in _SEVERAL.split(text) if part] if row.many else [text]
     return f"`{row.key}` in the TOML file", toml.get(row.name)
 
 

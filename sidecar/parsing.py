@@ -76,14 +76,16 @@ def bind_address(text: str) -> Address:
 
 
 def inbound(text: str) -> Inbound:
-    """`BIND=APPLICATION/PROTOCOL`, such as 0.0.0.0:8443=127.0.0.1:8080/http."""
+    """`BIND=APPLICATION/PROTOCOL`, such as 0.0.0.0:8443=127.0.0.1:8080/http; `,port=80` where the mesh knows it so."""
     bind, equals, rest = text.partition("=")
-    application, slash, protocol = rest.rpartition("/")
-    if not equals or not slash:
-        raise ValueError("is not of the form BIND=APPLICATION/PROTOCOL")
+    declared, comma, option = rest.partition(",")
+    application, slash, protocol = declared.rpartition("/")
+    if not equals or not slash or (comma and not option.startswith("port=")):
+        raise ValueError("is not of the form BIND=APPLICATION/PROTOCOL or BIND=APPLICATION/PROTOCOL,port=PORT")
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol {protocol!r} is none of {', '.join(PROTOCOLS)}")
-    return Inbound(bind_address(bind), dial_address(application), protocol)
+    known_as = _port(option.removeprefix("port="), lowest=1) if comma else None
+    return Inbound(bind_address(bind), dial_address(application), protocol, known_as)
 
 
 def outbound(text: str) -> Outbound:

@@ -26,20 +26,23 @@ class Address:
 class Inbound:
     """One application port that this sidecar guards: mTLS arrives at `bind`, what policy allows goes to `application`.
 
-    `protocol` is http, tcp or auto (mesh.wire.PROTOCOLS).
+    `protocol` is http, tcp or auto (mesh.wire.PROTOCOLS). `known_as` is the application's port as the mesh knows it,
+    where this instance had to take another one.
     """
 
     bind: Address
     application: Address
     protocol: str
+    known_as: int | None = None
 
     @property
     def port(self) -> int:
-        """The port that policy speaks of: always the application's (law 6)."""
-        return self.application.port
+        """The port that policy speaks of: the application's, never the one that a caller dialled (law 6)."""
+        return self.known_as or self.application.port
 
     def __str__(self) -> str:
-        return f"{self.bind}={self.application}/{self.protocol}"
+        known_as = f",port={self.known_as}" if self.known_as else ""
+        return f"{self.bind}={self.application}/{self.protocol}{known_as}"
 
 
 @frozen

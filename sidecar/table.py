@@ -101,7 +101,8 @@ ROWS: Final = (
     Row(
         "inbound",
         parsing.inbound,
-        "IP:PORT=HOST:PORT/PROTOCOL with http, tcp or auto, such as 0.0.0.0:8443=127.0.0.1:8080/http",
+        "IP:PORT=HOST:PORT/PROTOCOL with http, tcp or auto, such as 0.0.0.0:8443=127.0.0.1:8080/http, and behind it "
+        ",port=PORT where policies know the application by another port",
         "Listen for mTLS on the first address and pass what policy allows on to the application at the second.",
         "BIND=APPLICATION/PROTOCOL",
         many=True,
