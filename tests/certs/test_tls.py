@@ -7,19 +7,23 @@ from contextlib import AbstractContextManager, suppress
 from datetime import timedelta
 
 import pytest
+from attrs import evolve
+from hypothesis import given, settings
 from OpenSSL import SSL
 
 from certs import errors
-from certs.bundle import TrustBundle
+from certs.bundle import TrustBundle, root_fingerprint
 from certs.keys import new_key
 from certs.svid import Svid
 from certs.tls import agreed_alpn, client_context, handshake_refusal, server_context, verified_peer
 from certs.verify import verify_chain
 from tests.support.bad_chains import BAD_CHAINS, BadChain
 from tests.support.handshake import Handshake, Side, handshake, loopback_pair, until_ready
+from tests.support.mutations import Nonsense, nonsense
 from tests.support.pki import DAY, HOUR, Pki
 
 ALPN = b"doorward-http/1"
+PKI = Pki()
 
 
 def refusal(side: Side, bundle: TrustBundle, pki: Pki) -> errors.CertificateRefused | None:
@@ -94,6 +98,15 @@ def test_a_server_with_a_bad_chain_is_refused_with_one_reason(
     shown = bad.make(pki, partner)
     with handshake(_showing(shown), client_context(pki.svid(), bundle, [])) as ends:
         assert type(refusal(ends.client, bundle, pki)) is bad.error
+
+
+@settings(max_examples=40)
+@given(nonsense())
+def test_a_client_that_shows_well_signed_nonsense_is_refused_or_proven(extra: Nonsense) -> None:
+    shown = PKI.forge(evolve(PKI.template(), extra=extra))
+    with handshake(server_context(PKI.svid(), PKI.bundle, []), _showing(shown)) as ends:
+        if refusal(ends.server, PKI.bundle, PKI) is None:
+            assert verified_peer(ends.server.connection, PKI.bundle, PKI.now).root == root_fingerprint(PKI.root.root)
 
 
 def test_where_a_certificate_is_optional_none_is_accepted_and_visible(pki: Pki) -> None:

@@ -56,7 +56,7 @@ class Template:
     constraints: x509.BasicConstraints | None = field(factory=lambda: x509.BasicConstraints(ca=False, path_length=None))
     usage: x509.KeyUsage | None = field(factory=lambda: key_usage("digital_signature"))
     extended: tuple[ObjectIdentifier, ...] = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
-    extra: tuple[tuple[x509.ExtensionType, bool], ...] = ()  # extension and whether it is critical
+    extra: tuple[tuple[x509.ExtensionType, bool], ...] = ()  # with whether critical; instead of one of the same kind
 
 
 def _trust_domain(name: TrustDomain | str) -> TrustDomain:
@@ -199,7 +199,7 @@ def forge(
         .not_valid_before(template.not_before)
         .not_valid_after(template.not_after)
     )
-    for extension, critical in _extensions(template):
+    for extension, critical in {each[0].oid: each for each in _extensions(template)}.values():
         builder = builder.add_extension(extension, critical=critical)
     return builder.sign(issuer_key, hash_algorithm or hashes.SHA256())
 
