@@ -16,7 +16,7 @@ METHODS: Final = (
     *(b"REPORT", b"SEARCH"),
 )
 
-# A Redis client says GET too, but never GET / (RFC 9112 §3.2: origin-form, asterisk-form, absolute-form; CONNECT's own).
+# A Redis client says GET too, but never GET / (RFC 9112 §3.2: the forms of a target).
 _STARTS: Final = (
     *(method + b" " + target for method in METHODS for target in (b"/", b"*", b"http")),
     b"CONNECT ",

@@ -29,6 +29,7 @@ from transport.errors import NotTls, TlsFailed
 RECEIVE_BYTES: Final = 64 * 1024
 RECORD_BYTES: Final = 16 * 1024  # the most that one TLS record carries (RFC 8446 §5.1)
 SENT_PER_TURN: Final = 16  # records written before other tasks get a turn
+TICKETS: Final = 2  # records that a server may send after the handshake without being asked
 CLOSE_PATIENCE: Final = 5.0  # seconds that aclose() waits for room to say close_notify
 
 _HANDSHAKE_RECORD: Final = 0x16  # RFC 8446 §5.1
@@ -134,6 +135,7 @@ class TlsStream(trio.abc.HalfCloseableStream):
             if self._connection is not None and self._established and not (self._sending or self._unsent):
                 with suppress(trio.BrokenResourceError), trio.move_on_after(CLOSE_PATIENCE):
                     await self.send_eof()
+                    self._swallow_tickets()
             await trio.lowlevel.checkpoint()
         finally:
             self._drop(sockets.close)
@@ -237,6 +239,14 @@ class TlsStream(trio.abc.HalfCloseableStream):
             raise trio.BrokenResourceError("an earlier send was broken off")
         if self._ended:
             raise trio.ClosedResourceError("this direction was ended by send_eof()")
+
+    def _swallow_tickets(self) -> None:
+        """OpenSSL's servers send session tickets that nobody asked for, and nothing we can set stops them. Closing a
+        socket with unread bytes is a reset, which can overtake what was just sent: a client that never read anything
+        reads them here."""
+        for _ in range(0 if self._server_side else TICKETS + 1):
+            with suppress(SSL.Error):
+                self.connection.recv(1)
 
     def _drop(self, close: Callable[[trio.socket.SocketType], None]) -> None:
         if self._connection is None:
