@@ -55,9 +55,11 @@ def target_of(document: Document) -> Target:
 
 
 def targets_of(revision: Revision) -> tuple[Target, ...]:
-    """Whom a revision concerns: those that its documents target now, and those that they targeted before."""
-    changed = (each for each in revision.changes if each.action != "unchanged")
-    documents = (document for each in changed for document in (each.before, each.after) if document is not None)
+    """Whom a revision concerns: those that its documents target now, and those that they targeted before.
+
+    What it left unchanged counts too: who applies a file wants to know that all of it is enforced.
+    """
+    documents = (each for change in revision.changes for each in (change.before, change.after) if each is not None)
     return tuple(sorted({target_of(document) for document in documents}))
 
 

@@ -2,10 +2,8 @@
 
 A browser cannot open a Unix socket, but things that proxy one exist, and then every web page could ask it. So a request
 needs one Host that is ours, none of the headers that only browsers send, JSON wherever it changes something, and a
-body within bounds. An exception below becomes a 500 that says nothing of its inside; the log has it.
+body within bounds.
 """
-
-import logging
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -16,8 +14,6 @@ HOSTS = frozenset({"localhost", "doorward"})
 """The names under which the API may be asked; `curl --unix-socket S http://localhost/…` is one of them."""
 
 _BROWSER_HEADERS = ("origin", "referer", "sec-fetch-site", "sec-fetch-mode", "cookie")
-
-log = logging.getLogger("doorward.admin")
 
 
 def guarded(application: ASGIApp) -> ASGIApp:

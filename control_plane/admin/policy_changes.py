@@ -8,6 +8,8 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
+from attrs import evolve
+
 from control_plane import policies
 from control_plane.admin import plain
 from control_plane.admin.backend import Backend, in_thread
@@ -40,14 +42,16 @@ async def change_policies(backend: Backend, body: Body, author: str) -> dict[str
         to_put, to_delete = policies.plan(put, stored, prune=prune)
         gone = [*to_delete, *delete]
         if dry_run:
-            number = await in_thread(backend.store.policy_number)
             changes = policies.preview(to_put, gone, stored)
+            number = await in_thread(backend.store.policy_number)
             revision = Revision(number, author, backend.clock(), message, changes)
         else:
             revision = await in_thread(
                 functools.partial(backend.store.change_policies, to_put, gone, author=author, message=message)
             )
-    if not dry_run and any(each.action != "unchanged" for each in revision.changes):
+    if all(each.action == "unchanged" for each in revision.changes):
+        revision = evolve(revision, number=await in_thread(backend.store.policy_number))
+    elif not dry_run:
         backend.advance.announce()
     return {
         **plain.revision(revision),

@@ -5,6 +5,7 @@ is an error and not a default.
 """
 
 import json
+from contextlib import aclosing
 from typing import Any, TypeVar
 
 from attrs import Factory, define
@@ -55,10 +56,11 @@ class Body:
 async def read_body(request: Request) -> Body:
     """The request's body. Raises Problem where it is too large, no JSON or no object."""
     content = bytearray()
-    async for part in request.stream():
-        content += part
-        if len(content) > MAX_BODY_BYTES:
-            raise Problem(413, "body_too_large", f"a request has at most {MAX_BODY_BYTES} bytes")
+    async with aclosing(request.stream()) as parts:
+        async for part in parts:
+            content += part
+            if len(content) > MAX_BODY_BYTES:
+                raise Problem(413, "body_too_large", f"a request has at most {MAX_BODY_BYTES} bytes")
     try:
         value = json.loads(content, object_pairs_hook=_no_repeats, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:

@@ -5,6 +5,7 @@ it was stored, and is answered with what it did. The clients' side of this is `c
 """
 
 import functools
+import logging
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
@@ -28,6 +29,8 @@ from control_plane.store.errors import AuditBroken, StoreError
 MAX_TOKEN_LIFETIME = timedelta(days=7)
 MAX_TOKEN_USES = 10_000
 
+log = logging.getLogger("doorward.admin")
+
 Handler = Callable[[Backend, Request], Awaitable[object]]
 
 
@@ -36,27 +39,25 @@ def application(backend: Backend) -> Starlette:
 
     def route(path: str, method: str, handler: Handler) -> Route:
         async def endpoint(request: Request) -> Response:
-            return JSONResponse(await handler(backend, request))
+            try:
+                return JSONResponse(await handler(backend, request))
+            except Problem as problem:
+                return problem.response()
+            except StoreError as error:
+                return Problem(409, error.code, str(error)).response()
+            except Exception:
+                log.exception("%s %s failed", method, path)
+                return Problem(500, "internal_error", "a fault of Doorward: the control plane's log has it").response()
 
         return Route(path, endpoint, methods=[method])
 
     return Starlette(
         routes=[route(path, method, handler) for path, method, handler in _ROUTES],
-        exception_handlers={Problem: _problem, StoreError: _store_problem, HTTPException: _http_problem},
+        exception_handlers={HTTPException: _no_such_route},
     )
 
 
-async def _problem(_: Request, error: Exception) -> Response:
-    assert isinstance(error, Problem)
-    return error.response()
-
-
-async def _store_problem(_: Request, error: Exception) -> Response:
-    assert isinstance(error, StoreError)
-    return Problem(409, error.code, str(error)).response()
-
-
-async def _http_problem(_: Request, error: Exception) -> Response:
+async def _no_such_route(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return Problem(
         error.status_code, "no_such_route", f"the admin API has no such path or method: {error.detail}"

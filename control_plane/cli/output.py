@@ -76,7 +76,9 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[object]], *, empty: st
     colour = colourful(sys.stdout)
     width = None if sys.stdout.isatty() else 10_000
     console = Console(file=sys.stdout, force_terminal=colour, no_color=not colour, width=width, highlight=False)
-    console.print(grid)
+    with console.capture() as captured:
+        console.print(grid)
+    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()), color=colour)
 
 
 def span(seconds: float) -> str:

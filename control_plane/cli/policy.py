@@ -79,10 +79,10 @@ def _only_one(name: str, kind: str | None, stored: Sequence[dict[str, Any]]) -> 
     """The key of the one stored policy that is meant."""
     found = [each for each in stored if _is_named(each, name) and kind in (None, each["kind"])]
     if not found:
-        raise click.UsageError(f"there is no policy {name}: see `doorward policy get`.")
+        raise click.ClickException(f"there is no policy {name}: see `doorward policy get`.")
     if len(found) > 1:
         these = ", ".join(f"{each['kind']} {each['namespace']}/{each['name']}" for each in found)
-        raise click.UsageError(f"{name} names several: {these}. Write namespace/name, or add --kind.")
+        raise click.ClickException(f"{name} names several: {these}. Write namespace/name, or add --kind.")
     return {key: found[0][key] for key in ("kind", "namespace", "name")}
 
 
@@ -162,7 +162,7 @@ def get(session: Session, name: str | None, documents: bool) -> None:
         stored = client.get("/v1/policies")["policies"]
     found = [each for each in stored if name is None or _is_named(each, name)]
     if name is not None and not found:
-        raise click.UsageError(f"there is no policy {name}: see `doorward policy get`.")
+        raise click.ClickException(f"there is no policy {name}: see `doorward policy get`.")
     if documents:
         from control_plane.yaml_core import to_yaml
 

@@ -1,0 +1,114 @@
+"""A real admin API on a real socket, over a real store and CA, with links that the test connects by hand.
+
+It runs in a thread of its own, so that a test may talk to it with blocking calls, as the command does.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import trio
+from attrs import define, field
+
+from certs.spiffe import WorkloadName
+from certs.verify import Peer
+from control_plane.admin.backend import Backend
+from control_plane.admin.client import Client
+from control_plane.admin.server import serve
+from control_plane.advance import Advance
+from control_plane.authority import open_authority
+from control_plane.push.links import Link, Links
+from control_plane.state import State
+from control_plane.store.store import Store
+from mesh.wire import Ack, Announce, Listener, Nack
+
+
+@define
+class Clock:
+    """Now, plus what the test adds."""
+
+    ahead: timedelta = timedelta(0)
+
+    def __call__(self) -> datetime:
+        return datetime.now(UTC) + self.ahead
+
+
+@define
+class AdminHouse:
+    """What the tests of admin API and command stand in."""
+
+    directory: Path
+    socket: Path
+    backend: Backend
+    clock: Clock
+    instances: int = field(default=0)
+
+    def client(self) -> Client:
+        """A client of the API; use it as a context manager."""
+        return Client(self.socket)
+
+    def connect(self, workload: str, *destinations: str, certificate: timedelta = timedelta(hours=1)) -> Link:
+        """Connect a sidecar of `workload` that has acknowledged nothing yet."""
+        self.instances += 1
+        now = self.clock()
+        identity = WorkloadName.parse(workload).in_domain(self.backend.trust_domain)
+        link = Link(
+            peer=Peer(identity, self.instances, "0" * 64, now, now + certificate),
+            instance=f"instance-{self.instances}",
+            address="127.0.0.1",
+            version="doorward 0.1.0",
+            connected_since=now,
+            end=lambda _: None,
+            announced=Announce((Listener(8443, 8080, "http"),), destinations),
+        )
+        self.backend.links.add(link)
+        return link
+
+    def acknowledge(self, *links: Link, number: int | None = None, epoch: str | None = None) -> None:
+        """Let sidecars be sent a number, by default the store's own, and acknowledge it."""
+        epoch = epoch or self.backend.store.epoch
+        number = self.backend.store.number() if number is None else number
+        for link in links:
+            link.was_sent(epoch, number, "hash")
+            assert link.acknowledge(Ack(epoch, number))
+
+    def refuse(self, link: Link, message: str) -> None:
+        """Let a sidecar refuse a snapshot."""
+        link.last_nack = Nack("Snapshot", "policy_faults", message)
+
+
+@contextmanager
+def admin_house(directory: Path) -> Iterator[AdminHouse]:
+    """Run the admin API in a thread while the context lasts."""
+    clock = Clock()
+    with State.open(directory / "state") as state:
+        store = Store.open(state.store_url, trust_domain=state.trust_domain, clock=clock)
+        authority = open_authority(state, state.trust_domain, clock)
+        backend = Backend(state.trust_domain, store, Links(), authority, Advance(), clock)
+        with _in_thread(state.admin_socket, backend):
+            yield AdminHouse(directory, state.admin_socket, backend, clock)
+        store.close()
+
+
+@contextmanager
+def _in_thread(socket: Path, backend: Backend) -> Iterator[None]:
+    started = threading.Event()
+    running: list[tuple[trio.lowlevel.TrioToken, trio.CancelScope]] = []
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(serve, socket, backend)
+            running.append((trio.lowlevel.current_trio_token(), nursery.cancel_scope))
+            started.set()
+
+    thread = threading.Thread(target=trio.run, args=(main,))
+    thread.start()
+    assert started.wait(10), "the admin API did not start"
+    try:
+        yield
+    finally:
+        token, scope = running[0]
+        token.run_sync_soon(scope.cancel)
+        thread.join(10)
