@@ -52,7 +52,7 @@ def read_paths(paths: Sequence[Path | str], stdin: BinaryIO | None = None) -> li
 
 def documents_of(policies: PolicySet) -> list[dict[str, Any]]:
     """The documents of policies and defaults in their normal form, as the store keeps them."""
-    return [to_document(item) for item in (*policies.policies, *policies.defaults)]
+    return [*map(to_document, policies.policies), *map(to_document, policies.defaults)]
 
 
 def plan(

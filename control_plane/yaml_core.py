@@ -30,16 +30,19 @@ _WORDS: Final = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
+_NUMBER: Final = "write a plain whole number, or quotes around text"
+_QUOTES: Final = "write quotes around text"
 _SURPRISES: Final = (
-    (re.compile(r"y|n|yes|no|on|off", re.IGNORECASE), "is true or false to some parsers and text to others"),
-    (re.compile(r"[-+]?0[xob]?[0-9a-f_]+", re.IGNORECASE), "is a number, but parsers disagree on which"),
-    (re.compile(r"[-+]?[0-9][0-9_]*"), "is a number, but not spelt as a plain one"),
-    (re.compile(r"[-+]?[0-9][0-9_]*(:[0-9_]+)+(\.[0-9_]*)?"), "is a number of base 60 to some parsers"),
-    (re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt\s].*)?", re.DOTALL), "is a date to some parsers"),
-    (re.compile(r"[-+]?(\.[0-9_]+|[0-9][0-9_]*(\.[0-9_]*)?)(e[-+]?[0-9_]+)?", re.IGNORECASE), "is a fraction"),
-    (re.compile(r"[-+]?\.(inf|nan)", re.IGNORECASE), "is no number that can be used here"),
-    (re.compile(r"<<|="), "has a meaning of its own to some parsers"),
+    (r"y|n|yes|no|on|off", "is a truth value to some parsers: write true or false, or quotes around text"),
+    (r"[-+]?0(x[0-9a-f_]+|o[0-7_]+|b[01_]+|[0-9_]+)", f"is a number, but parsers disagree on which: {_NUMBER}"),
+    (r"[-+]?[0-9][0-9_]*", f"is a number that some parsers take for text or round: {_NUMBER}"),
+    (r"[-+]?[0-9][0-9_]*(:[0-9_]+)+(\.[0-9_]*)?", f"is a number of base 60 to some parsers: {_QUOTES}"),
+    (r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt\s].*)?", f"is a date to some parsers: {_QUOTES}"),
+    (r"[-+]?(\.[0-9_]+|[0-9][0-9_]*(\.[0-9_]*)?)(e[-+]?[0-9_]+)?", f"is a fraction: {_NUMBER}"),
+    (r"[-+]?\.(inf|nan)", f"is no number that can be used here: {_NUMBER}"),
+    (r"<<|=", f"has a meaning of its own to some parsers: {_QUOTES}"),
 )
+_COMPILED: Final = [(re.compile(regex, re.IGNORECASE | re.ASCII | re.DOTALL), why) for regex, why in _SURPRISES]
 
 
 def parse(text: str, source: str) -> tuple[list[Document], list[Fault]]:
@@ -144,22 +147,22 @@ class _Reader:
 
     def _scalar(self, event: Any, path: str) -> Any:
         text: str = event.value
-        if event.style is not None:
+        if event.style:  # quoted or block: text, whatever it looks like
             return text
         try:
             return _resolve(text)
         except ValueError as error:
-            self.fault(path, event.start_mark, f"{_show(text)} {error}: write it in quotes if it is text")
+            self.fault(path, event.start_mark, f"{_show(text)} {error}")
             return None
 
 
 def _resolve(text: str) -> Any:
-    """The value of an unquoted scalar. Raises ValueError, saying why it surprises."""
+    """The value of an unquoted scalar. Raises ValueError, saying why it surprises and what to write."""
     if text in _WORDS:
         return _WORDS[text]
     if _INT.fullmatch(text):
         return int(text)
-    for pattern, why in _SURPRISES:
+    for pattern, why in _COMPILED:
         if pattern.fullmatch(text):
             raise ValueError(why)
     return text
