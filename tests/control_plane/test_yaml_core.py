@@ -56,8 +56,39 @@ def test_plain_values_mean_what_they_say(text: str, value: object) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    """no No NO yes on Off y n 0123 0x1f 0o17 0b1 00 1_000 +5 -0 12:30 12:30:45 190:20:30.15 2026-11-20
-    2026-11-20T12:00:00Z 1.5 1e3 1. .5 .inf -.INF .nan = << 1234567890123456789012""".split(),
+    [
+        "no",
+        "No",
+        "NO",
+        "yes",
+        "on",
+        "Off",
+        "y",
+        "n",
+        "0123",
+        "0x1f",
+        "0o17",
+        "0b1",
+        "00",
+        "1_000",
+        "+5",
+        "-0",
+        "12:30",
+        "12:30:45",
+        "190:20:30.15",
+        "2026-11-20",
+        "2026-11-20T12:00:00Z",
+        "1.5",
+        "1e3",
+        "1.",
+        ".5",
+        ".inf",
+        "-.INF",
+        ".nan",
+        "=",
+        "<<",
+        "1234567890123456789012",
+    ],
 )
 def test_a_surprise_is_a_fault_that_says_what_to_write(text: str) -> None:
     (fault,) = faults_of(f"a:\n  b: [x, {text}]")
