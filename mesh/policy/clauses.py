@@ -52,9 +52,7 @@ class HttpClause:
             return False
         if self.paths is None or self.decoded_paths is None or http.path == "*":
             return True
-        if self.paths.match(http.path):
-            return True
-        return any(self.decoded_paths.match(reading) for reading in readings(http.path)[1:])
+        return self.paths.match(http.path) or any(self.decoded_paths.match(each) for each in readings(http.path))
 
 
 @frozen(eq=False)
@@ -91,7 +89,7 @@ class Clauses:
             return key_of(caller) in self.callers or (
                 caller.trust_domain == self.own and namespace_of(caller.path) in self.namespaces
             )
-        return self.lacks_identity or self.plaintext_matches(address)
+        return self.lacks_identity or self.plaintext_matches(address) or self._lacks_address(address)
 
     def plaintext_matches(self, address: Address | None) -> bool:
         """Whether a clause about plaintext callers matches. An IPv4 address mapped into IPv6 is an IPv4 address."""
@@ -100,9 +98,12 @@ class Clauses:
         if not self.networks:
             return True
         if address is None:
-            return self.policy.kind is Kind.DENY
+            return False
         plain = (isinstance(address, IPv6Address) and address.ipv4_mapped) or address
         return any(plain in network for network in self.networks)
+
+    def _lacks_address(self, address: Address | None) -> bool:
+        return self.policy.kind is Kind.DENY and address is None and bool(self.networks)
 
     @property
     def lacks_identity(self) -> bool:

@@ -10,7 +10,7 @@ from attrs import evolve
 from mesh.policy.clauses import Clauses
 from mesh.policy.decision import AuditFinding, Decision, Facts, NearMiss
 from mesh.policy.model import Default, Kind, Mtls
-from mesh.policy.nearest import describe_sources, nearest_miss
+from mesh.policy.nearest import describe_caller, describe_sources, nearest_miss
 from mesh.policy.reasons import Reason
 from mesh.policy.rules import Callers, Guard, PortRules, Rules
 
@@ -52,7 +52,7 @@ def _for_plaintext(callers: Callers, facts: Facts) -> Decision | None:
         answer = ruling.answer(facts.http)
         if answer is not None:
             if answer.nearest is None and not clauses.plaintext_matches(facts.address):
-                lacking = NearMiss(clauses.name, "spec.from", describe_sources(clauses), "a plaintext caller")
+                lacking = NearMiss(clauses.name, "spec.from", describe_sources(clauses), describe_caller(facts))
                 return evolve(answer, nearest=lacking)
             return answer
     return None

@@ -39,6 +39,13 @@ def describe_sources(clauses: Clauses) -> str:
     return _listed([_describe(source, clauses.own) for source in clauses.policy.sources])
 
 
+def describe_caller(facts: Facts) -> str:
+    """Who called, in words."""
+    if facts.caller is not None:
+        return str(facts.caller)
+    return f"a plaintext caller from {facts.address or 'an unknown address'}"
+
+
 def _score(clauses: Clauses, facts: Facts) -> _Score:
     return _Score(clauses.from_matches(facts.caller, facts.address), _http_score(clauses, facts.http)[0])
 
@@ -66,7 +73,7 @@ def _first_failure(clauses: Clauses, port: PortRules, facts: Facts) -> tuple[str
     if not port.allows:
         return ("spec.to.ports", _listed([str(each) for each in policy.to.ports]), str(facts.port))
     if not clauses.from_matches(facts.caller, facts.address):
-        return ("spec.from", describe_sources(clauses), _caller(facts))
+        return ("spec.from", describe_sources(clauses), describe_caller(facts))
     assert policy.http is not None
     if facts.http is None:
         return ("spec.http", "an HTTP request", "raw TCP")
@@ -75,12 +82,6 @@ def _first_failure(clauses: Clauses, port: PortRules, facts: Facts) -> tuple[str
     if score < 3:
         return (f"spec.http[{index}].paths", _listed(rule.paths), facts.http.path[:_SHOWN])
     return (f"spec.http[{index}].methods", _listed(rule.methods), facts.http.method[:_SHOWN])
-
-
-def _caller(facts: Facts) -> str:
-    if facts.caller is not None:
-        return str(facts.caller)
-    return "a plaintext caller" if facts.address is None else f"a plaintext caller from {facts.address}"
 
 
 def _describe(source: Source, own: str) -> str:
