@@ -5,13 +5,14 @@ answers on the socket, AdminRefused where it answered and refused.
 """
 
 import json
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import httpx2
-from attrs import field, frozen
+from attrs import define, field
 
 from control_plane.admin.errors import AdminRefused, ServerAway
 
@@ -20,18 +21,22 @@ TIMEOUT = 60.0
 """Seconds for one answer: verifying a long audit log is the slowest question."""
 
 
-@frozen
+@define
 class Client:
-    """Talks to the control plane at `socket`. Use it as a context manager. Raises ServerAway, AdminRefused."""
+    """Talks to the control plane at `path`. Use it as a context manager. Raises ServerAway, AdminRefused."""
 
-    socket: Path
+    path: Path
     _http: httpx2.Client = field(init=False)
 
-    def __attrs_post_init__(self) -> None:
-        transport = httpx2.HTTPTransport(uds=str(self.socket))
-        object.__setattr__(self, "_http", httpx2.Client(transport=transport, base_url=BASE_URL, timeout=TIMEOUT))
-
     def __enter__(self) -> Self:
+        """Raises ServerAway where nobody answers, before anything is asked."""
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(str(self.path))
+            except OSError as error:
+                raise ServerAway(_away(self.path, error)) from error
+        transport = httpx2.HTTPTransport(uds=str(self.path))
+        self._http = httpx2.Client(transport=transport, base_url=BASE_URL, timeout=TIMEOUT)
         return self
 
     def __exit__(
@@ -54,11 +59,9 @@ class Client:
     def _call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
         try:
             response = self._http.request(method, path, headers={"content-type": "application/json"}, **arguments)
-        except httpx2.ConnectError as error:
-            raise ServerAway(self._away()) from error
         except httpx2.TransportError as error:
             raise ServerAway(
-                f"the control plane at {self.socket} did not answer ({type(error).__name__}). A change may have been "
+                f"the control plane at {self.path} did not answer ({type(error).__name__}). A change may have been "
                 "stored all the same: look with `doorward policy history` before you repeat it"
             ) from error
         answer = _object(response)
@@ -67,26 +70,18 @@ class Client:
         faults = [str(each.get("text", "")) for each in answer.get("faults", [])]
         raise AdminRefused(str(answer.get("error", "unknown")), str(answer.get("message", response.text)), faults)
 
-    def _away(self) -> str:
-        """Why nobody answers, as far as the file system tells."""
-        hint = (
-            "Start one with `doorward control-plane run --state DIR`, or name its socket by --admin or DOORWARD_ADMIN"
-        )
-        try:
-            exists = self.socket.is_socket()
-        except PermissionError:
-            return f"the admin socket {self.socket} may not be opened by this user: run as the control plane's user"
-        if not exists:
-            return f"no control plane: there is no admin socket at {self.socket}. {hint}"
-        if not _may_open(self.socket):
-            return f"the admin socket {self.socket} may not be opened by this user: run as the control plane's user"
-        return f"no control plane answers on {self.socket}. {hint}"
 
-
-def _may_open(path: Path) -> bool:
-    import os
-
-    return os.access(path, os.W_OK)
+def _away(path: Path, error: OSError) -> str:
+    """Why nobody answers, and what to do."""
+    start = "Start one with `doorward control-plane run --state DIR`, or name its socket by --admin or DOORWARD_ADMIN."
+    match error:
+        case PermissionError():
+            return f"this user may not open the admin socket {path}: run as the control plane's user, or as root"
+        case FileNotFoundError() | NotADirectoryError():
+            return f"no control plane: there is no admin socket at {path}. {start}"
+        case ConnectionRefusedError():
+            return f"no control plane answers on {path}. {start}"
+    return f"the admin socket {path} cannot be used: {error.strerror or error}. {start}"
 
 
 def _object(response: httpx2.Response) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from control_plane.authority import open_authority
 from control_plane.push.links import Link, Links
 from control_plane.state import State
 from control_plane.store.store import Store
-from mesh.wire import Ack, Announce, Listener, Nack
+from mesh.wire import Ack, Announce, Listener, Nack, Snapshot
 
 
 @define
@@ -60,7 +60,6 @@ class AdminHouse:
             address="127.0.0.1",
             version="doorward 0.1.0",
             connected_since=now,
-            end=lambda _: None,
             announced=Announce((Listener(8443, 8080, "http"),), destinations),
         )
         self.backend.links.add(link)
@@ -71,8 +70,8 @@ class AdminHouse:
         epoch = epoch or self.backend.store.epoch
         number = self.backend.store.number() if number is None else number
         for link in links:
-            link.was_sent(epoch, number, "hash")
-            assert link.acknowledge(Ack(epoch, number))
+            link.was_sent(Snapshot(epoch, number, "hash", (), (), (), ()), at=0.0)
+            assert link.acknowledge(Ack(epoch, number)) == 0.0
 
     def refuse(self, link: Link, message: str) -> None:
         """Let a sidecar refuse a snapshot."""
