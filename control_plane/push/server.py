@@ -30,6 +30,9 @@ from transport import Budget, NotTls, OverBudget, TlsFailed, TlsStream, serve
 
 MAX_FRAME_OF_A_VISITOR = 32 * 1024  # a Hello, or a CSR and a token
 
+EXPECTED = frozenset({"closed", "superseded", "stopped"})
+"""How a link ends where nothing is wrong."""
+
 log = logging.getLogger("doorward.push")
 
 
@@ -124,18 +127,22 @@ class PushServer:
         hello = await greet(conversation, instance=self.office.instance, seconds=seconds)
         link = self._link(stream, peer, hello)
         session = Session(self.office, self._attestor, link, conversation)
-        said = fields(identity=str(peer.id), instance=link.instance, address=link.address, software=link.version)
         self.office.links.add(link)
-        log.info("a sidecar is connected", extra=said)
+        log.info("a sidecar is connected", extra=self._said(link))
         ending = Ending("stopped", "the control plane stops")
         try:
             ending = await session.hold()
-            await self._say(stream, ending)
         finally:
             self.office.links.remove(link)
             self.office.metrics.links_ended.labels(ending.reason).inc()
-            said["fields"].update(reason=ending.reason, detail=str(ending))
-            log.info("a link ended", extra=said)
+            level = logging.INFO if ending.reason in EXPECTED else logging.WARNING
+            log.log(level, "a link ended", extra=self._said(link, reason=ending.reason, detail=str(ending)))
+        await self._say(stream, ending)
+
+    @staticmethod
+    def _said(link: Link, **more: object) -> dict[str, dict[str, object]]:
+        identity = str(link.identity)
+        return fields(identity=identity, instance=link.instance, address=link.address, software=link.version, **more)
 
     def _link(self, stream: TlsStream, peer: Peer, hello: Hello) -> Link:
         return Link(
