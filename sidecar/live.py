@@ -73,10 +73,10 @@ class LiveConnections:
         """Decide every live connection again by `view`, and end those it no longer allows. Returns how many."""
         return await self._end_where(lambda live: _objection(live, view))
 
-    async def watch(self, mesh: Mesh) -> None:
+    async def watch(self, mesh: Mesh, every: float = WATCH_SECONDS) -> None:
         """Run for ever: end what has outlived a certificate while the control link is not fresh (law 10)."""
         while True:
-            await trio.sleep(WATCH_SECONDS)
+            await trio.sleep(every)
             if not mesh.link_fresh():
                 await self._end_where(partial(_outlived, now=mesh.now()))
 
