@@ -1,0 +1,24 @@
+"""The control plane: it says who is who, who may call whom, and tells every sidecar. One process, one state directory.
+
+    state           the state directory: private, locked, files written whole
+    store           everything durable: policies and revisions, tokens, issuances, leases, bans, the audit log
+    authority       the root and the issuing intermediate; this program's own certificate
+    push            the sidecars' links: attest, register, push snapshots, count what was acknowledged
+    advance         the word that the store moved, from whoever moved it to everyone who shows it
+    admin           the API of an operator, on a Unix socket; and the client for it
+    cli             the `doorward` command, offline or by the admin API
+    policies        policy files to documents, documents to changes, changes to a diff
+    yaml_core       YAML that means the same to every parser, or is refused
+    questions       "may this call pass?", answered by the function that enforces it
+    housekeeping    what happens by itself: leases run out, certificates are replaced
+    settings        what the program can be told
+    program         opens all of the above in order, runs it in one nursery, closes it in reverse
+    observe         /ready, /live and /metrics over plain HTTP
+    metrics, log    what is counted, and the program's own JSON lines
+
+Data flows in at two doors and out at one. Policies: file -> policies -> cli -> admin -> store. Sidecars: link ->
+push (attestation, registration) -> authority and store. Then advance wakes push, which makes each sidecar's snapshot
+from the store and sends it; what comes back as acknowledged is what admin reports as enforced.
+
+Start reading at `program`. The store and file calls block, so trio code makes them in threads.
+"""

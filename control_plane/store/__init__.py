@@ -5,7 +5,9 @@
     store       `Store`: one method per question or change; each method is one transaction
     schema      the tables, and the type in which times are kept
     database    opening (SQLite or PostgreSQL), migrating, transactions
+    counter     the store's one row: whose it is, its number, the roots that are trusted
     audit       the hash-chained log; whatever changes writes its entry in its own transaction
+    changes     what a change of policies amounts to, document by document; pure
     policies    policy documents and their numbered revisions
     tokens      join tokens, and the certificates issued for them or renewed
     registry    which workload can be reached where, by leases
