@@ -12,6 +12,7 @@ from certs.spiffe import WorkloadName
 from mesh.policy import PathRefused, canonical_target
 from mesh.policy.paths import Target
 from mesh.policy.reasons import Reason
+from sidecar.access_log import Record
 from sidecar.http.failures import HttpRefused
 from sidecar.http.headers import host_of
 from sidecar.http.heads import RequestHead
@@ -21,15 +22,21 @@ _ABSOLUTE: Final = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?#]+)(.*)")
 _PORT: Final = re.compile(r":[0-9]*\Z")
 
 
-def requested(head: RequestHead) -> tuple[Target, bytes | None]:
-    """The canonical target, and the host asked for (None: HTTP/1.0 named none). Raises HttpRefused."""
+def requested(head: RequestHead, record: Record) -> tuple[Target, bytes | None]:
+    """The canonical target, and the host asked for (None: HTTP/1.0 named none). Raises HttpRefused.
+
+    The path is noted in `record`, as it came where it has no canonical form.
+    """
     target, host = head.target, host_of(head)
     if not target.startswith(b"/") and target != b"*":
         target, host = _origin_form(head)
+    record.path = target.partition(b"?")[0].decode("latin-1")
     try:
-        return canonical_target(target), host
+        canonical = canonical_target(target)
     except PathRefused as refused:
         raise HttpRefused(Reason.PATH_REFUSED, 400, str(refused)) from None
+    record.path = canonical.path
+    return canonical, host
 
 
 def _origin_form(head: RequestHead) -> tuple[bytes, bytes]:

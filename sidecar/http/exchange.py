@@ -1,0 +1,278 @@
+"""One request up and its response down, both at once.
+
+    upload      request head and body -> upstream, then watch whether the client goes away
+    download    interim responses, head and body -> client; or 101, and then both ways through the relay
+
+The upload may still run when the response begins: an early response is passed on at once, and neither connection is
+used again (law 19). What ends one direction ends both. Before the response has begun a failure becomes an answer
+(HttpEnded), afterwards nothing is left but to reset both ends, so that truncation shows (Aborted).
+"""
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import trio
+from attrs import frozen
+
+from mesh.policy.reasons import Reason
+from sidecar.access_log import Record
+from sidecar.http import headers, writing
+from sidecar.http.bodies import End
+from sidecar.http.client import Client
+from sidecar.http.failures import Aborted, Failed, HttpEnded, HttpRefused, Truncated
+from sidecar.http.heads import Body, Fields, RequestHead, ResponseHead, elements
+from sidecar.http.pool import Pooled
+from sidecar.relay import Ending, Tally, relay
+from sidecar.settings import Limits
+
+REPEATABLE: Final = ("GET", "HEAD", "OPTIONS")  # law 19
+
+_KEEP_ALIVE: Final = re.compile(rb"timeout=([0-9]{1,6})")
+_TUNNEL_ENDINGS: Final = {
+    Ending.A_BROKE: Reason.DOWNSTREAM_RESET,
+    Ending.B_BROKE: Reason.UPSTREAM_RESET,
+    Ending.IDLE: Reason.IDLE_TIMEOUT,
+}
+
+
+@frozen
+class Request:
+    """A request as it goes upstream: what the client said in `head`, and what is written instead."""
+
+    head: RequestHead
+    target: bytes
+    fields: Fields
+    upgrade: bool = False
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether it may be sent again on a fresh connection where a reused one turns out to be dead."""
+        return self.head.method in REPEATABLE and self.head.framing in (Body.NONE, 0)
+
+
+class _UpstreamDeaf(Exception):
+    """The upstream takes no more of the request. It may have answered already."""
+
+
+class Exchange:
+    """One exchange. `own` says whether Doorward's own fields are dropped from the response; `draining` whether the
+    client is to go elsewhere with its next request.
+
+    `begun` says that the response has begun, `answered` that a byte came from the upstream.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        upstream: Pooled,
+        request: Request,
+        record: Record,
+        limits: Limits,
+        *,
+        own: bool,
+        draining: Callable[[], bool],
+    ) -> None:
+        self.begun = False
+        self.answered = False
+        self._client = client
+        self._upstream = upstream
+        self._request = request
+        self._record = record
+        self._limits = limits
+        self._own = own
+        self._draining = draining
+        self._uploaded = False
+        self._keep_client = False
+        self._tunnel = False
+        self._failure: HttpEnded | Aborted | None = None
+        self._response_due = trio.CancelScope()
+
+    async def run(self) -> bool:
+        """Carry the exchange. Returns whether the client's connection can carry the next one.
+
+        Raises HttpEnded where an answer of ours has to follow, Aborted where none can.
+        """
+        self._upstream.reader.expect(self._request.head.method)
+        if self._request.head.expects_continue:
+            self._expect_response()
+        async with trio.open_nursery() as nursery:
+
+            async def walled(part: Callable[[], Awaitable[None]]) -> None:
+                try:
+                    await part()
+                except (HttpEnded, Aborted) as failure:
+                    self._failure = self._failure or failure
+                    nursery.cancel_scope.cancel()
+
+            nursery.start_soon(walled, self._upload)
+            await walled(self._download)
+            nursery.cancel_scope.cancel()
+        if self._failure is not None:
+            raise Aborted(self._failure.reason) if self.begun else self._failure
+        if self._tunnel:
+            await self._relay()
+        return self._keep_client
+
+    # Up
+
+    async def _upload(self) -> None:
+        try:
+            await self._send_request()
+        except _UpstreamDeaf:
+            self._expect_response()
+            return
+        self._uploaded = True
+        self._expect_response()
+        await self._client.watch()
+
+    async def _send_request(self) -> None:
+        request, client = self._request, self._client
+        framing = request.head.framing
+        pending = bytearray(writing.request_head(request.head.method, request.target, request.fields, framing))
+        while client.body_open:
+            event = client.body_at_hand()
+            if isinstance(event, End):
+                pending += writing.end(headers.trailers(event.trailers, own=True), framing)
+            elif event is not None:
+                self._record.bytes_in += len(event)
+                pending += writing.content(event, framing)
+            if event is None or len(pending) >= self._limits.buffer_bytes:
+                await self._send_up(pending)
+                pending = bytearray()
+            if event is None:
+                await client.receive()
+                self._response_due.deadline = float("inf")  # the client did not wait for a 100, or got it
+        await self._send_up(pending)
+
+    async def _send_up(self, data: bytearray) -> None:
+        if not data:
+            return
+        with trio.move_on_after(self._limits.body_idle_timeout):
+            try:
+                await self._upstream.stream.send_all(data)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                raise _UpstreamDeaf from None
+            return
+        raise Failed(Reason.UPSTREAM_TIMEOUT, "the upstream stopped taking the request")
+
+    def _expect_response(self) -> None:
+        """From now on the upstream has response_head_timeout to begin its response."""
+        self._response_due.deadline = trio.current_time() + self._limits.response_head_timeout
+
+    # Down
+
+    async def _download(self) -> None:
+        with self._response_due:
+            head = await self._response_head()
+        if self._response_due.cancelled_caught:
+            raise Failed(Reason.UPSTREAM_TIMEOUT, "no response came in time")
+        self._record.status = head.status
+        if head.status == 101:
+            await self._switch(head)
+        else:
+            await self._pass_response(head)
+
+    async def _response_head(self) -> ResponseHead:
+        """The final head, or 101. Other interim responses are passed on, to who can know them (RFC 9110 §15.2)."""
+        while True:
+            event = self._at_hand()
+            if event is None:
+                await self._receive()
+                continue
+            assert isinstance(event, ResponseHead)
+            if not event.interim or event.status == 101:
+                return event
+            if self._request.head.version == (1, 1):
+                fields = headers.response_fields(event, own=self._own)
+                await self._client.send(writing.response_head(event.status, event.reason, fields, Body.NONE))
+
+    async def _pass_response(self, head: ResponseHead) -> None:
+        upstream, request = self._upstream, self._request.head
+        framing = headers.response_framing(head, request.version)
+        in_time = self._uploaded
+        self._keep_client = in_time and request.persistent and framing is not Body.UNTIL_CLOSE and not self._draining()
+        fields = headers.response_fields(head, own=self._own, close=not self._keep_client)
+        pending = bytearray(writing.response_head(head.status, head.reason, fields, framing))
+        event: ResponseHead | bytes | End | None = b""
+        while not isinstance(event, End):
+            event = self._at_hand()
+            if isinstance(event, bytes):
+                self._record.bytes_out += len(event)
+                pending += writing.content(event, framing)
+            elif isinstance(event, End):
+                pending += writing.end(headers.trailers(event.trailers, own=self._own), framing)
+            if event is None or isinstance(event, End) or len(pending) >= self._limits.buffer_bytes:
+                await self._send_down(pending)
+                pending = bytearray()
+            if event is None:
+                await self._receive_body()
+        upstream.finished = in_time
+        upstream.keep = in_time and head.persistent and not upstream.reader.buffered and not upstream.reader.ended
+        upstream.patience = _patience(head)
+
+    async def _send_down(self, data: bytearray) -> None:
+        if data:
+            self.begun = True
+            await self._client.send(data)
+
+    def _at_hand(self) -> ResponseHead | bytes | End | None:
+        try:
+            return self._upstream.reader.next_event()
+        except Truncated:
+            raise Failed(Reason.UPSTREAM_RESET, "the upstream closed before its response had ended") from None
+        except HttpRefused as refused:
+            raise Failed(refused.reason, refused.detail) from None
+
+    async def _receive(self) -> None:
+        try:
+            data = await self._upstream.stream.receive_some()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise Failed(Reason.UPSTREAM_RESET, "the upstream cut the connection off") from None
+        self.answered = self.answered or bool(data)
+        self._upstream.reader.feed(data)
+
+    async def _receive_body(self) -> None:
+        with trio.move_on_after(self._limits.body_idle_timeout):
+            await self._receive()
+            return
+        raise Failed(Reason.UPSTREAM_TIMEOUT, "the response stopped arriving")
+
+    # Both ways
+
+    async def _switch(self, head: ResponseHead) -> None:
+        """Pass a 101 on, with what came behind it; only where it grants what was asked for (law 18)."""
+        if not (self._request.upgrade and self._uploaded and headers.grants_websocket(head)):
+            raise Failed(Reason.UPSTREAM_MALFORMED, "the upstream switched protocols without being asked to")
+        fields = headers.response_fields(head, own=self._own)
+        first = self._upstream.reader.rest()
+        self._record.bytes_out += len(first)
+        await self._send_down(bytearray(writing.response_head(101, head.reason, fields, Body.NONE) + first))
+        self._tunnel = True
+
+    async def _relay(self) -> None:
+        tally, record = Tally(), self._record
+        first = self._client.rest()
+        limits = self._limits
+        try:
+            ending = await relay(
+                self._client.stream,
+                self._upstream.stream,
+                tally,
+                idle=limits.tcp_idle_timeout,
+                first=first,
+                buffer_bytes=limits.buffer_bytes,
+            )
+        finally:
+            record.bytes_in += tally.from_a
+            record.bytes_out += tally.from_b
+        if reason := _TUNNEL_ENDINGS.get(ending):
+            raise Aborted(reason)
+
+
+def _patience(head: ResponseHead) -> float | None:
+    """How long the upstream keeps the connection open, less a second for the request on its way."""
+    for element in elements(head.fields, b"keep-alive"):
+        if found := _KEEP_ALIVE.fullmatch(element):
+            return max(0.0, float(found[1]) - 1.0)
+    return None
