@@ -29,12 +29,11 @@ def show(value: object) -> str:
     return _TYPE_NAMES.get(type(value), f"a {type(value).__name__[:_SHOWN]}")
 
 
-def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """`; did you mean …?` where a known word is close, else the known words."""
-    close = get_close_matches(word[:_SHOWN], known, n=1) or [each for each in known if each.lower() == word.lower()]
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f": write {' or '.join(repr(each) for each in known)}" if len(known) < 6 else ""
+def closest(word: str, known: Sequence[str]) -> str | None:
+    """The one of `known` that was probably meant, or None where none is close."""
+    folded = {each.lower(): each for each in known}
+    close = get_close_matches(word[:_SHOWN].lower(), folded, n=1)
+    return folded[close[0]] if close else None
 
 
 @frozen(eq=False)
@@ -92,7 +91,9 @@ class Node:
         word = self.text()
         if word is None or word in words:
             return word
-        self.fault(f"{show(word)} is unknown{did_you_mean(word, words)}")
+        meant = closest(word, words)
+        hint = f"; did you mean {meant!r}?" if meant else f": write {_or(words)}"
+        self.fault(f"{show(word)} is unknown{hint}")
         return None
 
     def _below(self, key: str) -> str:
@@ -104,7 +105,10 @@ class Node:
         if not isinstance(key, str):
             self.fault_at(shown, "is no key of this map: keys are texts")
             return None
-        close = get_close_matches(key[:_SHOWN], missing, n=1) or get_close_matches(key[:_SHOWN], known, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
-        self.fault_at(shown, f"unknown key; {hint}")
-        return close[0] if close else None
+        meant = closest(key, missing) or closest(key, known)
+        self.fault_at(shown, f"unknown key; did you mean {meant!r}?" if meant else f"unknown key: write {_or(known)}")
+        return meant
+
+
+def _or(words: Sequence[str]) -> str:
+    return " or ".join(map(repr, words))

@@ -6,14 +6,13 @@ could not read; only when no fault was noted in any document is a PolicySet made
 """
 
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from enum import StrEnum
 from typing import Any
 
 from attrs import frozen
 
 from mesh.policy.faults import Fault, PolicyFaults
-from mesh.policy.fields import Node, show
+from mesh.policy.fields import Node, closest, show
 from mesh.policy.model import (
     API_VERSION,
     DEFAULTS_KIND,
@@ -86,19 +85,26 @@ def _read(document: Document, faults: list[Fault]) -> Policy | NamespaceDefaults
     item: Policy | NamespaceDefaults | None = None
     if "spec" in fields and kind == DEFAULTS_KIND:
         item = _defaults(fields["spec"], namespace, origin)
-    elif "spec" in fields:
+    elif "spec" in fields and kind is not None:
         item = _policy(fields["spec"], Kind(kind), namespace, name, origin)
     return item if len(faults) == noted else None
 
 
-def _kind(fields: dict[str, Node]) -> str:
-    """The kind, or after a fault the kind that was probably meant, so that the faults in `spec` are found too."""
+def _kind(fields: dict[str, Node]) -> str | None:
+    """The kind. After a fault the kind that was probably meant, if any, so that the faults in `spec` are found too."""
     node = fields.get("kind")
     kind = node.one_of(KINDS) if node else None
     if kind is not None:
         return kind
-    meant = get_close_matches(str(node.value)[:40], KINDS, n=1) if node and isinstance(node.value, str) else []
-    return meant[0] if meant else Kind.ALLOW.value
+    meant = closest(node.value, KINDS) if node and isinstance(node.value, str) else None
+    return meant or _kind_by_spec(fields.get("spec"))
+
+
+def _kind_by_spec(spec: Node | None) -> str | None:
+    keys = spec.value if spec and isinstance(spec.value, dict) else {}
+    if "to" in keys or "from" in keys:
+        return Kind.ALLOW.value
+    return DEFAULTS_KIND if "default" in keys or "mtls" in keys else None
 
 
 def _metadata(node: Node | None, *, only_defaults: bool) -> tuple[str, str]:

@@ -26,6 +26,7 @@ from mesh.policy import (
     compile_rules,
     decide,
 )
+from mesh.policy.clauses import HttpClause
 from mesh.policy.model import Destination, HttpRule, IdentitySource, Source, UnauthenticatedSource, WorkloadSource
 
 OWN = TrustDomain("cluster.local")
@@ -76,13 +77,14 @@ policy_sets = st.builds(
 )
 addresses = st.sampled_from(["10.1.2.3", "10.2.0.1", "192.0.2.1", "::ffff:10.1.2.3", "fd00::1"]).map(ip_address)
 request_paths = st.sampled_from(["/", "/x", "/x/", "/x/1", "/x/1/2", "/x;v=1", "/x@y", "/x%40y", "/x%3Ay", "/x:y", "*"])
+requests = st.builds(HttpFacts, st.sampled_from(["GET", "POST", "post", "PUT"]), request_paths)
 facts_of_calls = st.builds(
     Facts,
     st.builds(WorkloadName, st.sampled_from(["a", "a", "a", "b", "c"]), st.sampled_from(["a", "b", "c"])),
     ports,
     st.none() | identities,
     st.none() | addresses,
-    st.none() | st.builds(HttpFacts, st.sampled_from(["GET", "POST", "post", "PUT"]), request_paths),
+    st.none() | requests,
 )
 
 
@@ -190,6 +192,24 @@ def test_decide_agrees_with_the_reference(policy_set: PolicySet, facts: Facts) -
     expected = reference(policy_set, facts)
     assert outcome(decision) == outcome(expected)
     assert decision.audit == expected.audit
+
+
+@given(policies, facts_of_calls)
+@settings(max_examples=300)
+def test_one_policy_that_governs_a_call_is_read_as_the_reference_reads_it(policy: Policy, facts: Facts) -> None:
+    policy = evolve(policy, namespace="a", mode=Mode.ENFORCE, to=Destination("*"))
+    policy_set = PolicySet((policy,), (NamespaceDefaults("a", mtls=Mtls.PERMISSIVE),))
+    facts = evolve(facts, to=WorkloadName("a", "a"))
+    assert outcome(decide(compile_rules(policy_set, OWN), facts)) == outcome(reference(policy_set, facts))
+
+
+@given(rules, requests)
+@settings(max_examples=300)
+def test_one_http_rule_is_read_as_the_reference_reads_it(rule: HttpRule, http: HttpFacts) -> None:
+    clause = HttpClause.compile(rule)
+    for kind, answer in ((Kind.ALLOW, clause.allows(http)), (Kind.DENY, clause.denies(http))):
+        policy = Policy(kind, "a", "p", Destination("a"), (), (rule,))
+        assert answer == (_rule(policy, Facts(WorkloadName("a", "a"), 1, http=http)) is not None)
 
 
 @given(policy_sets, facts_of_calls)
