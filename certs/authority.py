@@ -56,9 +56,9 @@ class Authority:
         """Read what `key_pem` and `chain_pem` wrote, or a foreign CA's files. Raises KeyRefused, BundleMalformed."""
         key = key_from_pem(key_pem)
         try:
-            chain = tuple(x509.load_pem_x509_certificates(chain_pem))
-        except (ValueError, x509.InvalidVersion) as error:
-            raise BundleMalformed("the CA's certificates cannot be read: expected blocks BEGIN CERTIFICATE") from error
+            chain = read.load_pem(chain_pem)
+        except CertificateRefused as error:
+            raise BundleMalformed(f"the CA's certificates cannot be read: {error}") from error
         authority = cls(key, chain)
         authority._check()
         return authority

@@ -50,11 +50,9 @@ class TrustBundle:
     def from_pem(cls, pem: bytes) -> Self:
         """Read PEM certificates one after another; text between them is ignored. Raises BundleMalformed."""
         try:
-            return cls(x509.load_pem_x509_certificates(pem))
-        except (ValueError, x509.InvalidVersion) as error:
-            raise BundleMalformed(
-                "the trust bundle cannot be read: expected one or more blocks BEGIN CERTIFICATE"
-            ) from error
+            return cls(read.load_pem(pem))
+        except CertificateRefused as error:
+            raise BundleMalformed(f"the trust bundle cannot be read: {error}") from error
 
     @classmethod
     def from_der(cls, roots: Iterable[bytes]) -> Self:

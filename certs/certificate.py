@@ -12,7 +12,6 @@ from hashlib import sha256
 from typing import TypeVar
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
@@ -54,6 +53,14 @@ def load(der: bytes) -> x509.Certificate:
         raise CertificateMalformed(f"a certificate of {len(der)} bytes is longer than {MAX_CERTIFICATE_BYTES}")
     with _translated():
         return x509.load_der_x509_certificate(der)
+
+
+def load_pem(pem: bytes) -> tuple[x509.Certificate, ...]:
+    """Read certificates in PEM one after another; text between them is ignored. Raises CertificateMalformed."""
+    if b"-----BEGIN CERTIFICATE-----" not in pem:
+        raise CertificateMalformed("there is no block BEGIN CERTIFICATE")
+    with _translated():
+        return tuple(x509.load_pem_x509_certificates(pem))
 
 
 def to_der(certificate: x509.Certificate) -> bytes:
@@ -166,7 +173,7 @@ def issued(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
         if not isinstance(certificate.signature_hash_algorithm, _STRONG_HASHES):
             return False
         certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+    except Exception:  # noqa: BLE001 - a key or signature of a kind that cannot be checked proves nothing
         return False
     return True
 
@@ -192,15 +199,11 @@ def _uris(certificate: x509.Certificate) -> list[str]:
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """Turn what `cryptography` raises while it parses into CertificateMalformed."""
+    """Turn what `cryptography` raises while it parses into CertificateMalformed.
+
+    The kinds are not documented: an unknown TLS feature, for one, is a KeyError.
+    """
     try:
         yield
-    except (
-        ValueError,
-        TypeError,
-        UnsupportedAlgorithm,
-        x509.InvalidVersion,
-        x509.DuplicateExtension,
-        x509.UnsupportedGeneralNameType,
-    ) as error:
+    except Exception as error:
         raise CertificateMalformed(f"the certificate cannot be read: {error}"[:300]) from error

@@ -5,7 +5,6 @@ key alone: a SAN, subject or extension that the request asks for cannot be passe
 """
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -29,7 +28,7 @@ def read_csr(der: bytes) -> ec.EllipticCurvePublicKey:
         request = x509.load_der_x509_csr(der)
         key = request.public_key()
         proven = request.is_signature_valid
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, x509.InvalidVersion) as error:
+    except Exception as error:
         raise CsrRefused(f"the signing request cannot be read: {error}"[:300]) from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, CURVES):
         raise CsrRefused("the signing request's key is not accepted: use EC on P-256, P-384 or P-521")

@@ -17,7 +17,6 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from cryptography import x509
 from OpenSSL import SSL, crypto
 
 from certs import certificate as read
@@ -36,7 +35,7 @@ from certs.errors import (
     WrongUsage,
 )
 from certs.svid import Svid
-from certs.verify import MAX_CHAIN, Peer, verify_chain
+from certs.verify import MAX_CHAIN, Peer, verify_der
 
 _NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, which pyOpenSSL does not name: dates are checked by `now`
 _ALERT_CERTIFICATE_REQUIRED = 116  # RFC 8446 §6.2
@@ -87,16 +86,13 @@ def client_context(svid: Svid | None, bundle: TrustBundle, alpn: Sequence[bytes]
 
 def verified_peer(connection: SSL.Connection, bundle: TrustBundle, now: datetime) -> Peer:
     """Who is at the other end of a finished handshake, by all of our rules. Raises CertificateRefused."""
-    try:
-        leaf = connection.get_peer_certificate(as_cryptography=True)
-        presented = connection.get_peer_cert_chain(as_cryptography=True) or []
-    except (ValueError, TypeError, x509.InvalidVersion) as error:
-        raise CertificateMalformed(f"the peer's certificate cannot be read: {error}"[:300]) from error
+    leaf = connection.get_peer_certificate()
     if leaf is None:
         raise CertificateMissing("the peer presented no certificate")
+    presented = [_der(certificate) for certificate in connection.get_peer_cert_chain() or []]
     # On the accepting side OpenSSL leaves the leaf out of the chain, on the dialling side it does not.
-    above = presented[1:] if presented[:1] == [leaf] else presented
-    return verify_chain([leaf, *above], bundle, now)
+    above = presented[1:] if presented[:1] == [_der(leaf)] else presented
+    return verify_der([_der(leaf), *above], bundle, now)
 
 
 def handshake_refusal(connection: SSL.Connection) -> CertificateRefused | None:
@@ -163,13 +159,17 @@ def _remember_objection(
 def _stranger(certificate: crypto.X509, depth: int, bundle: TrustBundle) -> CertificateRefused | None:
     """What the topmost certificate without a known issuer says of itself: often the better reason."""
     try:
-        readable = read.load(crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate))
+        readable = read.load(_der(certificate))
         domain = read.leaf_id(readable).trust_domain if depth == 0 else read.signer_domain(readable)
     except CertificateRefused as refusal:
         return refusal
     if domain is not None and not bundle.roots_of(str(domain)):
         return OtherTrustDomain(f"the trust bundle has no root of the peer's trust domain {domain}")
     return None
+
+
+def _der(certificate: crypto.X509) -> bytes:
+    return crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)
 
 
 def _remember_alert(connection: SSL.Connection, where: int, value: int) -> None:

@@ -1,7 +1,8 @@
 """No bytes make the verifier raise anything but a refusal: neither broken DER nor well-signed nonsense."""
 
 from attrs import evolve
-from hypothesis import given
+from cryptography import x509
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from certs.bundle import root_fingerprint
@@ -13,6 +14,9 @@ from tests.support.pki import Pki
 PKI = Pki()
 SVID = PKI.svid()
 LEAF, INTERMEDIATE = SVID.chain_der()
+
+# cryptography raises a KeyError for a feature that it does not know
+UNKNOWN_TLS_FEATURE = x509.UnrecognizedExtension(x509.TLSFeature.oid, b"0\x03\x02\x01\x00")
 
 
 def refused_or_proven(chain: list[bytes]) -> None:
@@ -39,6 +43,7 @@ def test_a_mutated_intermediate(intermediate: bytes) -> None:
 
 
 @given(nonsense())
+@example(((UNKNOWN_TLS_FEATURE, False),))
 def test_a_well_signed_leaf_that_says_nonsense(extra: Nonsense) -> None:
     refused_or_proven([*PKI.forge(evolve(PKI.template(), extra=extra)).chain_der()])
 
