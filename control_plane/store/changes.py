@@ -1,6 +1,7 @@
 """What a change of policies amounts to, document by document. Pure: the store writes it, `diff` shows it."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from control_plane.store.errors import StoreError
@@ -25,8 +26,9 @@ def canonical(document: Document) -> str:
 
 
 def _check_once(keys: Sequence[PolicyKey]) -> None:
-    if twice := sorted({key for key in keys if keys.count(key) > 1} if len(set(keys)) < len(keys) else ()):
-        kind, namespace, name = twice[0]
+    key, times = max(Counter(keys).items(), key=lambda item: item[1], default=(None, 0))
+    if key is not None and times > 1:
+        kind, namespace, name = key
         raise StoreError(f"{kind} {namespace}/{name} is named twice in one change", code="conflicting_change")
 
 

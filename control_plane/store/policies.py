@@ -42,8 +42,7 @@ def change(
         return Revision(counter.number(tx), author, tx.now, message, steps)
     revision = Revision(counter.advance(tx), author, tx.now, message, steps)
     _write_revision(tx, revision, effective)
-    for step in effective:
-        _take_effect(tx, revision, step)
+    _take_effect(tx, revision, effective)
     audit.append(
         tx,
         author,
@@ -89,21 +88,28 @@ def _write_revision(tx: Transaction, revision: Revision, steps: Sequence[Change]
     )
 
 
-def _take_effect(tx: Transaction, revision: Revision, step: Change) -> None:
-    own = (policies.c.kind == step.kind, policies.c.namespace == step.namespace, policies.c.name == step.name)
-    tx.connection.execute(policies.delete().where(*own))
-    if step.after is not None:
-        tx.connection.execute(
-            policies.insert().values(
-                kind=step.kind,
-                namespace=step.namespace,
-                name=step.name,
-                document=_text(step.after),
-                number=revision.number,
-                author=revision.author,
-                time=revision.time,
-            )
-        )
+def _take_effect(tx: Transaction, revision: Revision, steps: Sequence[Change]) -> None:
+    """Take the old documents out and put the new ones in, in two statements: sets of ten thousand are not rare."""
+    own = [policies.c[name] == sa.bindparam(f"of_{name}") for name in ("kind", "namespace", "name")]
+    gone = [step for step in steps if step.before is not None]
+    if gone:
+        keys = [{"of_kind": step.kind, "of_namespace": step.namespace, "of_name": step.name} for step in gone]
+        tx.connection.execute(policies.delete().where(*own), keys)
+    come = [
+        {
+            "kind": step.kind,
+            "namespace": step.namespace,
+            "name": step.name,
+            "document": _text(step.after),
+            "number": revision.number,
+            "author": revision.author,
+            "time": revision.time,
+        }
+        for step in steps
+        if step.after is not None
+    ]
+    if come:
+        tx.connection.execute(policies.insert(), come)
 
 
 def _step(row: sa.Row[Any]) -> Change:
