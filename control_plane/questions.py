@@ -35,6 +35,7 @@ MEANING = {
     Reason.DENIED_BY_POLICY: "a deny policy refuses it, and no allow can override that",
     Reason.NO_POLICY_MATCHED: "policies exist for this workload and port, and none of them allows it",
     Reason.NO_POLICY_FOR_WORKLOAD: "no policy allows anybody to call this workload on this port",
+    Reason.CERTIFICATE_MISSING: "the caller shows no certificate, and the namespace demands mTLS",
     Reason.PATH_REFUSED: "the path is ambiguous or unsafe: the sidecar answers 400 before any policy is asked",
     Reason.METHOD_REFUSED: "the method is never proxied: the sidecar refuses it before any policy is asked",
 }

@@ -1,6 +1,6 @@
 """Is everything well? The list that `doorward check` shows: each line ok, warn or fail, with what to do about it.
 
-`examine` is pure: from what was gathered to the list. `checks` gathers. A fail is something that refuses traffic now or
+`gather` reads, `examine` is pure: from what was gathered to the list. A fail is something that refuses traffic now or
 very soon, or evidence of tampering; a warn is something that a person should look at.
 """
 
@@ -59,11 +59,12 @@ class Gathered:
 async def checks(backend: Backend) -> list[dict[str, Any]]:
     """Gather and examine: each check as plain data."""
     links, now = backend.links.status(), backend.clock()
-    gathered = await in_thread(functools.partial(_gather, backend, links, now))
+    gathered = await in_thread(functools.partial(gather, backend, links, now))
     return [asdict(check) for check in examine(gathered)]
 
 
-def _gather(backend: Backend, links: Sequence[LinkStatus], now: datetime) -> Gathered:
+def gather(backend: Backend, links: Sequence[LinkStatus], now: datetime) -> Gathered:
+    """Read what `examine` needs. Blocks."""
     policies, revision = stored_policy_set(backend.store)
     try:
         audit: int | str = backend.store.verify_audit()

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import trio
 from attrs import define, field
@@ -76,6 +77,22 @@ class AdminHouse:
     def refuse(self, link: Link, message: str) -> None:
         """Let a sidecar refuse a snapshot."""
         link.last_nack = Nack("Snapshot", "policy_faults", message)
+
+
+def policy(name: str, workload: str = "payments", caller: str = "checkout", **spec: Any) -> dict[str, Any]:
+    """A document that lets `caller` call `workload` of the namespace shop on port 8080; `spec` is added to it."""
+    return {
+        "apiVersion": "doorward.dev/v1",
+        "kind": "AllowPolicy",
+        "metadata": {"name": name, "namespace": "shop"},
+        "spec": {"to": {"workload": workload, "ports": [8080]}, "from": [{"workload": caller}], **spec},
+    }
+
+
+def put(*documents: object, **more: Any) -> dict[str, Any]:
+    """The body of a request that applies `documents`."""
+    read = [{"source": "test.yaml", "index": index, "content": each} for index, each in enumerate(documents, start=1)]
+    return {"put": read, **more}
 
 
 @contextmanager

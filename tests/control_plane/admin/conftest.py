@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.admin import AdminHouse, admin_house
 
 from control_plane.admin.client import Client
+from tests.support.admin import AdminHouse, admin_house
 
 
 @pytest.fixture

@@ -3,23 +3,10 @@
 from typing import Any
 
 import pytest
-from tests.support.admin import AdminHouse
 
 from control_plane.admin.client import Client
 from control_plane.admin.errors import AdminRefused
-
-
-def policy(name: str, workload: str = "payments", caller: str = "checkout", **spec: Any) -> dict[str, Any]:
-    return {
-        "apiVersion": "doorward.dev/v1",
-        "kind": "AllowPolicy",
-        "metadata": {"name": name, "namespace": "shop"},
-        "spec": {"to": {"workload": workload, "ports": [8080]}, "from": [{"workload": caller}], **spec},
-    }
-
-
-def put(*documents: object, **more: Any) -> dict[str, Any]:
-    return {"put": [{"source": "test.yaml", "index": i + 1, "content": each} for i, each in enumerate(documents)], **more}
+from tests.support.admin import AdminHouse, policy, put
 
 
 def actions(answer: dict[str, Any]) -> dict[str, str]:
@@ -162,7 +149,9 @@ def enforced(client: Client) -> dict[str, int]:
 
 
 def test_the_stored_policies_answer_a_question(client: Client) -> None:
-    number = client.post("/v1/policies", put(policy("a", http=[{"methods": ["POST"], "paths": ["/charges"]}])))["number"]
+    number = client.post("/v1/policies", put(policy("a", http=[{"methods": ["POST"], "paths": ["/charges"]}])))[
+        "number"
+    ]
     question = {"from": "shop/checkout", "to": "shop/payments:8080", "request": "POST /charges"}
     answer = client.post("/v1/decisions", question)
     assert (answer["allowed"], answer["policy"], answer["rule"], answer["revision"]) == (True, "shop/a", 0, number)
@@ -170,7 +159,17 @@ def test_the_stored_policies_answer_a_question(client: Client) -> None:
     assert (denied["allowed"], denied["nearest"]["policy"]) == (False, "shop/a")
 
 
-@pytest.mark.parametrize("to", ["shop/payments", "payments:8080", "shop/payments:0", "shop/payments:99999", ":", "a/b:８080"])
+@pytest.mark.parametrize(
+    "to",
+    [
+        "shop/payments",
+        "payments:8080",
+        "shop/payments:0",
+        "shop/payments:99999",
+        ":",
+        "a/b:\N{FULLWIDTH DIGIT EIGHT}080",
+    ],
+)
 def test_a_question_that_cannot_be_read_is_refused(client: Client, to: str) -> None:
     with pytest.raises(AdminRefused, match="--to"):
         client.post("/v1/decisions", {"from": "shop/checkout", "to": to})

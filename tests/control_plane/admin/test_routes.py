@@ -3,12 +3,12 @@
 from datetime import timedelta
 
 import pytest
-from tests.support.admin import AdminHouse
 
 from certs.bundle import TrustBundle
 from certs.keys import fingerprint, new_key
 from control_plane.admin.client import Client
 from control_plane.admin.errors import AdminRefused, ServerAway
+from tests.support.admin import AdminHouse
 
 
 def test_the_bundle_is_the_authoritys(house: AdminHouse, client: Client) -> None:
@@ -106,6 +106,6 @@ def test_a_sidecar_shows_what_it_acknowledged_and_what_it_refused(house: AdminHo
 def test_a_socket_that_nobody_answers_says_what_to_do(house: AdminHouse) -> None:
     away = house.directory / "nowhere.sock"
     house.socket.rename(away)
-    with pytest.raises(ServerAway, match="there is no admin socket at .*control-plane run"), house.client() as client:
+    with pytest.raises(ServerAway, match=r"there is no admin socket at .*control-plane run"), house.client() as client:
         client.get("/v1/bans")
     away.rename(house.socket)

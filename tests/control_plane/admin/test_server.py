@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 import trio
-from tests.support.admin import AdminHouse
 
 from control_plane.admin import reading
 from control_plane.admin.client import Client
 from control_plane.admin.server import serve
 from control_plane.admin.unix_socket import SocketRefused
+from tests.support.admin import AdminHouse
 
 
 def raw(house: AdminHouse, request: bytes) -> tuple[int, dict[str, object]]:
@@ -52,13 +52,17 @@ def test_a_foreign_host_is_refused(house: AdminHouse, host: str) -> None:
     assert (status, answer["error"]) == (421, "foreign_host")
 
 
-@pytest.mark.parametrize("header", ["Origin: http://localhost", "Sec-Fetch-Site: same-origin", "Cookie: a=b", "Referer: x"])
+@pytest.mark.parametrize(
+    "header", ["Origin: http://localhost", "Sec-Fetch-Site: same-origin", "Cookie: a=b", "Referer: x"]
+)
 def test_a_browser_is_refused(house: AdminHouse, header: str) -> None:
     status, answer = raw(house, get("/v1/bans", header))
     assert (status, answer["error"]) == (403, "browser_refused")
 
 
-@pytest.mark.parametrize("header", ["Content-Type: text/plain", "Content-Type: application/x-www-form-urlencoded", "X-A: b"])
+@pytest.mark.parametrize(
+    "header", ["Content-Type: text/plain", "Content-Type: application/x-www-form-urlencoded", "X-A: b"]
+)
 def test_a_change_needs_the_content_type_that_no_form_sends(house: AdminHouse, header: str) -> None:
     status, answer = raw(house, post(b'{"subject": "shop/checkout"}', header))
     assert (status, answer["error"]) == (415, "not_json")
@@ -100,7 +104,9 @@ def test_an_unknown_path_or_method_is_a_problem_like_any_other(house: AdminHouse
     assert (found, answer["error"], answer["faults"]) == (status, "no_such_route", [])
 
 
-@pytest.mark.parametrize("garbage", [b"\x16\x03\x01 hello", b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n", b"A" * 100_000])
+@pytest.mark.parametrize(
+    "garbage", [b"\x16\x03\x01 hello", b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n", b"A" * 100_000]
+)
 def test_garbage_costs_its_own_connection_only(house: AdminHouse, client: Client, garbage: bytes) -> None:
     with socket.socket(socket.AF_UNIX) as sock:
         sock.connect(str(house.socket))

@@ -1,12 +1,46 @@
-"""The admin API over a fresh store, one per test."""
+"""The command in this process, and the admin API that it talks to."""
 
-from collections.abc import Iterator
+import io
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from attrs import frozen
+
+from control_plane.cli.root import run
 from tests.support.admin import AdminHouse, admin_house
 
-from control_plane.admin.client import Client
+
+@frozen
+class Answer:
+    """What one command line did."""
+
+    exit: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Doorward = Callable[..., Answer]
+
+
+@pytest.fixture
+def doorward(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Doorward:
+    """Runs a command line; `stdin` is what it reads there."""
+    monkeypatch.delenv("DOORWARD_ADMIN", raising=False)
+
+    def ran(*arguments: str, stdin: str = "") -> Answer:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
+        capsys.readouterr()
+        status = run(arguments)
+        return Answer(status, *capsys.readouterr())
+
+    return ran
 
 
 @pytest.fixture
@@ -16,6 +50,6 @@ def house(short_directory: Path) -> Iterator[AdminHouse]:
 
 
 @pytest.fixture
-def client(house: AdminHouse) -> Iterator[Client]:
-    with house.client() as client:
-        yield client
+def admin(house: AdminHouse, doorward: Doorward) -> Doorward:
+    """As `doorward`, talking to `house`."""
+    return lambda *arguments, stdin="": doorward("--admin", str(house.socket), *arguments, stdin=stdin)

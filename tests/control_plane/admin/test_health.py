@@ -1,0 +1,101 @@
+"""What `doorward check` finds, and that each finding says what to do."""
+
+import sqlite3
+from contextlib import closing
+from datetime import timedelta
+
+from attrs import evolve
+
+from control_plane.admin import health
+from control_plane.admin.client import Client
+from control_plane.admin.health import Check
+from control_plane.store.records import Lease
+from tests.support.admin import AdminHouse, policy, put
+
+
+def found(client: Client) -> dict[str, str]:
+    return {each["name"]: each["status"] for each in client.get("/v1/health")["checks"]}
+
+
+def gathered(house: AdminHouse, **how: object) -> health.Gathered:
+    now = house.clock()
+    return evolve(health.gather(house.backend, house.backend.links.status(), now), **how)
+
+
+def check(house: AdminHouse, name: str, **how: object) -> Check:
+    (one,) = [each for each in health.examine(gathered(house, **how)) if each.name == name]
+    return one
+
+
+def test_an_empty_mesh_warns_of_what_is_not_there_yet(client: Client) -> None:
+    statuses = found(client)
+    assert {name for name, status in statuses.items() if status != "ok"} == {"policies", "sidecars"}
+    assert "fail" not in statuses.values()
+
+
+def test_a_mesh_in_order_is_all_ok(house: AdminHouse, client: Client) -> None:
+    client.post("/v1/policies", put(policy("a")))
+    house.acknowledge(house.connect("shop/payments"))
+    assert set(found(client).values()) == {"ok"}
+
+
+def test_whatever_is_not_ok_says_what_to_do(house: AdminHouse) -> None:
+    house.refuse(house.connect("shop/payments", "shop/ledger:80", certificate=timedelta(seconds=-1)), "x")
+    later = house.clock() + timedelta(days=36500)
+    checks = health.examine(gathered(house, now=later, audit="entry 3 was changed"))
+    assert [each.name for each in checks if each.status != "ok" and not each.advice] == []
+    assert {each.name for each in checks if each.status == "fail"} == {
+        "root certificates",
+        "issuing certificate",
+        "audit log",
+        "enforcement",
+        "sidecar certificates",
+    }
+
+
+def test_a_changed_audit_log_fails(house: AdminHouse, client: Client) -> None:
+    with closing(sqlite3.connect(house.directory / "state" / "store.db")) as db, db:
+        db.execute("UPDATE audit SET actor = 'nobody' WHERE seq = 1")
+    assert found(client)["audit log"] == "fail"
+    verdict = client.get("/v1/audit/verification")
+    assert (verdict["intact"], verdict["first_bad"]) == (False, 1)
+
+
+def test_a_root_that_ends_soon_warns_and_one_that_ended_fails(house: AdminHouse) -> None:
+    end = house.backend.authority.root_not_after
+    assert check(house, "root certificates", now=end - health.ROOT_SOON).status == "ok"
+    assert check(house, "root certificates", now=end - timedelta(days=1)).status == "warn"
+    assert check(house, "root certificates", now=end).status == "fail"
+
+
+def test_an_issuer_that_was_not_replaced_in_time_warns_and_asks_for_the_root_key(house: AdminHouse) -> None:
+    end = house.backend.authority.issuer_not_after
+    late = check(house, "issuing certificate", now=end - timedelta(days=5), root_is_offline=True)
+    assert (late.status, "root.key" in late.advice) == ("warn", True)
+    assert check(house, "issuing certificate", now=end).status == "fail"
+
+
+def test_a_sidecar_that_is_behind_warns_and_one_that_refuses_fails(house: AdminHouse, client: Client) -> None:
+    link = house.connect("shop/payments")
+    house.acknowledge(link)
+    client.post("/v1/policies", put(policy("a")))
+    assert found(client)["enforcement"] == "warn"
+    house.refuse(link, "unknown key spec.new")
+    line = check(house, "enforcement")
+    assert (line.status, "unknown key spec.new" in line.detail) == ("fail", True)
+
+
+def test_a_destination_that_nobody_offers_warns_and_names_who_wants_it(house: AdminHouse) -> None:
+    house.connect("shop/checkout", "shop/payments:8080")
+    line = check(house, "destinations")
+    assert line.status == "warn"
+    assert "shop/payments:8080 (wanted by spiffe://cluster.local/ns/shop/sa/checkout)" in line.detail
+    offered = Lease("id", "i", "shop/payments", 8080, 8443, "127.0.0.1", "http", house.clock(), confirmed=True)
+    assert check(house, "destinations", leases=(offered,)).status == "ok"
+    assert check(house, "destinations", leases=(evolve(offered, confirmed=False),)).status == "warn"
+
+
+def test_a_long_list_names_three_and_counts_the_rest(house: AdminHouse) -> None:
+    for number in range(5):
+        house.connect(f"shop/w{number}", certificate=timedelta(minutes=1))
+    assert "and 2 more" in check(house, "sidecar certificates").detail
