@@ -121,11 +121,22 @@ class Pool:
             trio.lowlevel.spawn_system_task(self._sweep)
 
     async def _sweep(self) -> None:
-        while self._idle:
-            await trio.sleep(SWEEP_SECONDS)
-            for pooled in self._take_out_old():
-                await pooled.close()
-        self._sweeping = False
+        try:
+            while self._idle:
+                await trio.sleep(SWEEP_SECONDS)
+                for pooled in self._take_out_old():
+                    await pooled.close()
+        finally:
+            self._sweeping = False
+            with trio.move_on_after(CLOSE_SECONDS, shield=True):
+                await self._close_all()
+
+    async def _close_all(self) -> None:
+        """At the end of the program: whoever waits at the other end is told."""
+        everyone = [pooled for idle in self._idle.values() for pooled in idle]
+        self._idle.clear()
+        for pooled in everyone:
+            await pooled.close()
 
     def _take_out_old(self) -> list[Pooled]:
         old = [

@@ -1,6 +1,7 @@
 """Bytes into messages: pieces never matter, nothing ambiguous is taken, and what follows a message begins the next."""
 
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
 import h11
@@ -226,7 +227,7 @@ def messages(draw: st.DrawFn, starts: st.SearchStrategy[bytes] = _STARTS) -> byt
 
 def pieces_of(raw: bytes, cuts: list[int]) -> list[bytes]:
     edges = [0, *sorted({cut % (len(raw) + 1) for cut in cuts}), len(raw)]
-    return [raw[a:b] for a, b in zip(edges, edges[1:], strict=False) if a < b]
+    return [raw[a:b] for a, b in pairwise(edges) if a < b]
 
 
 @given(messages(), st.lists(st.integers(0, 400), max_size=6), st.booleans())
