@@ -8,6 +8,7 @@ import functools
 import ipaddress
 import logging
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
@@ -25,6 +26,9 @@ from control_plane.metrics import CONTENT_TYPE, Metrics
 from transport import serve
 
 READ_TIMEOUT = 10  # seconds for a request, and between two on one connection
+WRITE_TIMEOUT = 3.0  # Hypercorn shields its sends, so a client that does not read would hold up the end of the program
+CONNECTION_SECONDS = 120.0  # and then a scraper connects anew
+HALF_CLOSED_SECONDS = 1.0  # an answer is on its way by then; Hypercorn would hold on until READ_TIMEOUT
 
 log = logging.getLogger("doorward.observe")
 
@@ -106,6 +110,34 @@ def _config() -> Config:
     return config
 
 
+class _Stream:
+    """What Hypercorn uses of a stream, with the bounds that it does not keep itself."""
+
+    def __init__(self, sock: trio.socket.SocketType, scope: trio.CancelScope) -> None:
+        self.socket = sock
+        self._stream = trio.SocketStream(sock)
+        self._scope = scope
+
+    async def receive_some(self, max_bytes: int) -> bytes:
+        data = await self._stream.receive_some(max_bytes)
+        if not data:
+            self._scope.deadline = trio.current_time() + HALF_CLOSED_SECONDS
+        return bytes(data)
+
+    async def send_all(self, data: bytes) -> None:
+        with trio.move_on_after(WRITE_TIMEOUT) as patience:
+            await self._stream.send_all(data)
+        if patience.cancelled_caught:
+            raise trio.BrokenResourceError("the client does not read")
+
+    async def send_eof(self) -> None:
+        await self._stream.send_eof()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
 async def _serve_connection(app: ASGIWrapper, config: Config, sock: trio.socket.SocketType) -> None:
-    stream = trio.SocketStream(sock)
-    await TCPServer(app, config, WorkerContext(None), ConnectionState({}), stream)  # type: ignore[arg-type]  # not TLS
+    with trio.move_on_after(CONNECTION_SECONDS) as scope:
+        stream: Any = _Stream(sock, scope)
+        await TCPServer(app, config, WorkerContext(None), ConnectionState({}), stream)

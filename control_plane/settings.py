@@ -4,7 +4,6 @@ The command line (control_plane.cli) builds it; control_plane.program runs it. T
 and the store use them, and seconds (float) where trio waits for them.
 """
 
-import ipaddress
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -48,14 +47,6 @@ class HostPort:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    @property
-    def is_loopback(self) -> bool:
-        """True where only this machine can reach the address."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
 
 
 @frozen

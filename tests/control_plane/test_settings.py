@@ -1,0 +1,47 @@
+"""Wrong values are refused by name, with what is accepted."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from control_plane.settings import ControlPlaneSettings, HostPort, Lifetimes, Limits, SettingRefused
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [("127.0.0.1:7443", "127.0.0.1", 7443), ("[::1]:0", "::1", 0), ("localhost:65535", "localhost", 65535)],
+)
+def test_an_address_is_read_and_written(text: str, host: str, port: int) -> None:
+    address = HostPort.parse(text)
+    assert (address.host, address.port) == (host, port)
+    assert str(address) == text
+
+
+@pytest.mark.parametrize("text", ["", "7443", ":7443", "host:", "::1:7443", "[::1]", "h:65536", "h:٣", "h:-1", "h: 1"])
+def test_a_wrong_address_is_refused_by_the_setting_s_name(text: str) -> None:
+    with pytest.raises(SettingRefused, match=r"^--listen: "):
+        HostPort.parse(text, "--listen")
+
+
+def test_only_the_state_directory_has_no_default() -> None:
+    settings = ControlPlaneSettings(state=Path("state"))
+    assert settings.lifetimes == Lifetimes()
+    assert settings.limits == Limits()
+
+
+def test_a_ca_is_a_certificate_and_a_key() -> None:
+    with pytest.raises(SettingRefused, match="ca_key"):
+        ControlPlaneSettings(state=Path("state"), ca_certificate=Path("ca.pem"))
+
+
+@pytest.mark.parametrize("name", ["certificate", "own_certificate", "issuer", "root", "attestation", "lease"])
+def test_a_lifetime_is_above_zero(name: str) -> None:
+    with pytest.raises(SettingRefused, match=name):
+        Lifetimes(**{name: timedelta(0)})
+
+
+@pytest.mark.parametrize(("name", "value"), [("links", 0), ("handshake_timeout", 0), ("write_timeout", -1.0)])
+def test_a_limit_is_above_zero(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=name):
+        Limits(**{name: value})
