@@ -135,8 +135,9 @@ def test_another_user_is_shut_out_even_where_the_socket_is_open(house: AdminHous
         "import os, socket, sys\n"
         "os.setuid(65534)\n"
         "s = socket.socket(socket.AF_UNIX); s.settimeout(10); s.connect(sys.argv[1])\n"
-        "s.sendall(b'GET /v1/bans HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: close\\r\\n\\r\\n')\n"
-        "try: data = s.recv(100)\n"
+        "try:\n"
+        "    s.sendall(b'GET /v1/bans HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: close\\r\\n\\r\\n')\n"
+        "    data = s.recv(100)\n"
         "except ConnectionError: data = b''\n"
         "sys.exit(len(data))"
     )

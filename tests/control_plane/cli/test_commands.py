@@ -1,12 +1,59 @@
 """The smaller commands: bundle, token, sidecars, check, ban, audit."""
 
+import json
 import sqlite3
 from contextlib import closing
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from certs.bundle import TrustBundle
+from control_plane.metrics import Metrics
+from tests.support.admin import policy
+
+DOCS = (Path(__file__).parents[3] / "docs" / "configuration" / "control-plane.md").read_text()
+
+
+def keys_in(value):
+    """Every key in `value`, but those of policy documents and of the details of audit entries."""
+    if isinstance(value, list):
+        return {key for each in value for key in keys_in(each)}
+    if not isinstance(value, dict):
+        return set()
+    below = (keys_in(each) for key, each in value.items() if key not in {"document", "before", "after", "detail"})
+    return set(value).union(*below)
+
+
+def test_every_key_of_json_is_documented(admin, house, tmp_path):
+    (tmp_path / "policy.json").write_text(json.dumps(policy("a", mode="audit")))
+    house.refuse(house.connect("shop/payments", "shop/ledger:80"), "no")
+    for command in (
+        "bundle show",
+        "token create --workload shop/checkout",
+        "token list",
+        f"policy apply -f {tmp_path / 'policy.json'} --wait 0.01",
+        "policy get",
+        "policy history",
+        "policy check --from shop/checkout --to shop/payments:8080",
+        "policy check --from shop/frontend --to shop/payments:8080",
+        f"policy lint {tmp_path / 'policy.json'}",
+        "sidecars",
+        "check",
+        "ban add shop/frontend",
+        "ban list",
+        "ban remove shop/frontend",
+        "audit verify",
+        "audit list",
+    ):
+        answer = admin(*command.split(), "-o", "json")
+        undocumented = {key for key in keys_in(answer.json) if f"`{key}`" not in DOCS}
+        assert undocumented == set(), command
+
+
+def test_every_metric_is_documented():
+    for metric in Metrics().registry.collect():
+        assert f"| `{metric.name}{'_total' if metric.type == 'counter' else ''}` | {metric.type} |" in DOCS
 
 
 def test_bundle_show_prints_pem_and_nothing_else(admin, house):

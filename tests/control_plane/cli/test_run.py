@@ -115,7 +115,6 @@ def test_a_control_plane_starts_answers_and_ends(short_directory):
     running = Process(short_directory, "--observe", "off")
     try:
         running.wait_until_ready()
-        assert running.ask("check").returncode == 0
         token = running.ask("token", "create", "--workload", "shop/checkout")
         assert token.stdout.startswith("dwt_")
         second = subprocess.run(
@@ -123,7 +122,6 @@ def test_a_control_plane_starts_answers_and_ends(short_directory):
             check=False, capture_output=True, text=True, timeout=60,
         )  # fmt: skip
         assert (second.returncode, "in use by another control plane" in second.stderr) == (2, True)
-        assert running.ask("sidecars").returncode == 0
     finally:
         running.process.send_signal(signal.SIGTERM)
         out, err = running.process.communicate(timeout=30)
