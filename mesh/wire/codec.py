@@ -7,12 +7,13 @@ depth and counts, and no value is turned into another type (law 21).
 import hashlib
 import struct
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, Final, get_args
 
 import cattrs
 import msgpack
-from attrs import fields
-from cattrs import ClassValidationError, transform_error
+from attrs import fields, has
+from cattrs import AttributeValidationNote, BaseValidationError, IterableValidationError, IterableValidationNote
 
 from mesh.wire.errors import FrameTooLarge, MessageMalformed
 from mesh.wire.messages import Message, Snapshot, Unknown
@@ -21,6 +22,7 @@ MAX_FRAME_TO_CONTROL_PLANE: Final = 256 * 1024  # a CSR is 1 KiB; 4,096 destinat
 MAX_FRAME_TO_SIDECAR: Final = 32 * 1024 * 1024  # a snapshot of ten thousand policies is under 10 MiB
 MAX_DEPTH: Final = 16  # a policy document is eight deep
 MAX_ITEMS: Final = 200_000
+MAX_FAULTS: Final = 10  # faults that one refusal lists
 
 _LENGTH = struct.Struct(">I")
 _TYPES: Final[dict[str, type[Message]]] = {kind.__name__: kind for kind in get_args(Message)}
@@ -41,10 +43,8 @@ def decode(payload: bytes) -> Message | Unknown:
         return Unknown(kind[:80])
     try:
         return _converter.structure(plain, _TYPES[kind])
-    except ClassValidationError as error:
-        raise MessageMalformed(f"{kind}: " + "; ".join(transform_error(error, path=kind)[:10])) from None
-    except (ValueError, TypeError) as error:
-        raise MessageMalformed(f"{kind}: {error}") from None
+    except (BaseValidationError, ValueError, TypeError) as error:
+        raise MessageMalformed("; ".join(islice(_faults(error, kind), MAX_FAULTS))) from None
 
 
 def snapshot_hash(snapshot: Snapshot) -> str:
@@ -63,8 +63,11 @@ class FrameDecoder:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Take what arrived and yield each payload that is now whole. Raises FrameTooLarge."""
+        """Take what arrived and yield each payload that is now whole. The iterator raises FrameTooLarge."""
         self._buffer += data
+        return self._payloads()
+
+    def _payloads(self) -> Iterator[bytes]:
         while len(self._buffer) >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(self._buffer)
             if length > self._limit:
@@ -84,6 +87,7 @@ class FrameDecoder:
 
 def _unpack(payload: bytes) -> object:
     try:
+        _walk(payload)
         plain = msgpack.unpackb(
             payload,
             raw=False,
@@ -94,9 +98,19 @@ def _unpack(payload: bytes) -> object:
             ext_hook=_refuse_extension,
         )
     except (ValueError, msgpack.exceptions.UnpackException) as error:
-        raise MessageMalformed(f"not msgpack: {error}") from None
+        raise MessageMalformed(f"not msgpack: {str(error) or type(error).__name__}") from None
     _check_depth(plain)
     return plain
+
+
+def _walk(payload: bytes) -> None:
+    """Read through `payload` and build nothing. Raises OutOfData where a list or map says it holds more than is there.
+
+    Without this a few bytes promise thousands of nested lists of MAX_ITEMS each, and all of them are made.
+    """
+    reader = msgpack.Unpacker(max_buffer_size=len(payload) or 1)
+    reader.feed(payload)
+    reader.skip()
 
 
 def _refuse_extension(code: int, _data: bytes) -> object:
@@ -106,15 +120,10 @@ def _refuse_extension(code: int, _data: bytes) -> object:
 def _check_depth(plain: object) -> None:
     level = [plain]
     for _ in range(MAX_DEPTH):
-        below: list[object] = []
-        for item in level:
-            if isinstance(item, dict):
-                below += item.values()
-            elif isinstance(item, list):
-                below += item
-        if not below:
+        inside = (each.values() if isinstance(each, dict) else each for each in level if isinstance(each, (dict, list)))
+        level = [each for values in inside for each in values if isinstance(each, (dict, list))]
+        if not level:
             return
-        level = below
     raise MessageMalformed(f"nested more than {MAX_DEPTH} deep")
 
 
@@ -139,9 +148,43 @@ def _strict_tuple(kind: Any, converter: cattrs.Converter) -> Any:
     def structure(value: object, _: type) -> tuple[object, ...]:
         if not isinstance(value, list):
             raise TypeError(f"expected list, got {type(value).__name__}")
-        return tuple(converter.structure(each, item) for each in value)
+        made, errors = [], []
+        for index, each in enumerate(value):
+            try:
+                if has(item) and not isinstance(each, dict):
+                    raise TypeError(f"expected dict, got {type(each).__name__}")
+                made.append(converter.structure(each, item))
+            except (BaseValidationError, ValueError, TypeError) as error:
+                error.add_note(IterableValidationNote(f"[{index}]", index, item))
+                errors.append(error)
+                if len(errors) == MAX_FAULTS:
+                    break
+        if errors:
+            raise IterableValidationError("items", errors, tuple)
+        return tuple(made)
 
     return structure
+
+
+def _faults(error: Exception, path: str) -> Iterator[str]:
+    """Every fault inside what cattrs raised, with the path of the field where it is."""
+    if isinstance(error, BaseValidationError):
+        for inner in error.exceptions:
+            yield from _faults(inner, path + _step(inner))
+    elif isinstance(error, KeyError):
+        yield f"{path}.{str(error.args[0])[:80]} is missing"
+    else:
+        yield f"{path}: {str(error.args[0] if error.args else error)[:200]}"
+
+
+def _step(error: Exception) -> str:
+    """What leads from a value to the part of it that `error` is about, as cattrs noted it."""
+    for note in getattr(error, "__notes__", ()):
+        if isinstance(note, AttributeValidationNote) and not isinstance(error, KeyError):
+            return f".{note.name}"
+        if isinstance(note, IterableValidationNote):
+            return f"[{note.index}]"
+    return ""
 
 
 def _build_converter() -> cattrs.Converter:

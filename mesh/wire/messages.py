@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from attrs import field, frozen
-from attrs.validators import ge, in_, le, max_len, min_len
+from attrs.validators import deep_iterable, ge, in_, le, max_len, min_len, optional
 
 PROTOCOL_VERSION = 1
 ALPN = b"doorward-cp/1"
@@ -38,7 +38,7 @@ class CertificateRequest:
     """Asks for a certificate of the attested identity. `csr` is DER; without `token` the link's certificate attests."""
 
     csr: bytes = field(validator=max_len(16 * 1024))
-    token: str | None = None
+    token: str | None = field(default=None, validator=optional(max_len(16 * 1024)))
 
 
 @frozen
@@ -56,7 +56,7 @@ class Listener:
     mesh_port: int = field(validator=_port)
     port: int = field(validator=_port)
     protocol: str = field(validator=in_(PROTOCOLS))
-    address: str | None = None
+    address: str | None = field(default=None, validator=optional(max_len(64)))
 
 
 @frozen
@@ -64,7 +64,7 @@ class Announce:
     """What this sidecar offers and what it wants to reach: destinations are written `<namespace>/<workload>:<port>`."""
 
     listeners: tuple[Listener, ...] = field(validator=max_len(256))
-    destinations: tuple[str, ...] = field(validator=max_len(4096))
+    destinations: tuple[str, ...] = field(validator=[max_len(4096), deep_iterable(max_len(520))])
 
 
 @frozen

@@ -79,7 +79,7 @@ def test_a_malformed_pattern_is_refused_with_advice(text: str, advice: str) -> N
 
 
 @given(st.lists(pattern_texts, max_size=4), paths)
-@settings(max_examples=500)
+@settings(max_examples=200)
 def test_patterns_agree_with_the_reference(patterns: list[str], path: str) -> None:
     parsed = [PathPattern.parse(pattern) for pattern in patterns]
     expected = [reference(pattern, path) for pattern in patterns]

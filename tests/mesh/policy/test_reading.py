@@ -294,7 +294,7 @@ half_right = st.fixed_dictionaries(
 
 
 @given(st.lists(anything | half_right, min_size=1, max_size=3))
-@settings(max_examples=200)
+@settings(max_examples=100)
 def test_any_plain_data_is_read_or_refused_with_faults(contents: list[object]) -> None:
     documents = [Document("x", index, each) for index, each in enumerate(contents)]
     try:

@@ -1,0 +1,26 @@
+"""Reason codes: complete, and each with its words and its line of advice."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from certs.errors import CertificateRefused
+from mesh.policy import Reason
+
+PAGE = (Path(__file__).parents[3] / "docs/reasons.md").read_text()
+
+
+def test_every_reason_has_a_row_with_its_text_and_advice() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (.+?) \| (.+) \|$", PAGE, re.MULTILINE)
+    assert {code: text for code, text, _ in rows} == {reason.value: reason.text for reason in Reason}
+    assert all(len(advice) > 10 or advice.startswith("nothing") for _, _, advice in rows)
+
+
+def _leaves(kind: type[CertificateRefused]) -> list[type[CertificateRefused]]:
+    return [kind, *(leaf for child in kind.__subclasses__() for leaf in _leaves(child))]
+
+
+@pytest.mark.parametrize("refusal", _leaves(CertificateRefused)[1:])
+def test_every_refused_certificate_has_its_reason(refusal: type[CertificateRefused]) -> None:
+    assert Reason(refusal.code).value == refusal.code
