@@ -6,6 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import httpx2
 import trio
 from rich.console import Console
 
@@ -17,8 +18,9 @@ async def demo(console: Console, *, once: bool) -> int:
     """Play the scenario; without `once`, stay up until Ctrl-C or SIGTERM. Returns the exit code."""
     began = trio.current_time()
     with tempfile.TemporaryDirectory(prefix="doorward-demo-") as directory:
-        async with open_local_mesh(Path(directory)) as mesh:
-            shop = scenario.Shop(mesh, console)
+        client = httpx2.AsyncClient(timeout=10, trust_env=False)
+        async with client, open_local_mesh(Path(directory)) as mesh:
+            shop = scenario.Shop(mesh, console, client)
             await scenario.run(shop)
             if shop.failures:
                 console.print(f"\n[red]{len(shop.failures)} of the demo's expectations did not come out.[/red]")

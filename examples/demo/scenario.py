@@ -16,7 +16,7 @@ from rich.console import Console
 from examples.demo.local_mesh import LocalMesh, Result, Sidecar, wait_for
 
 EXAMPLES = Path(__file__).parent.parent
-PAYMENTS_POLICY = EXAMPLES / "shop" / "checkout-calls-payments.yaml"
+PAYMENTS_POLICY = EXAMPLES / "shop" / "payments.yaml"
 CHARGE = {"amount": 4200, "currency": "EUR"}
 CHANGE_SECONDS = 10.0
 
@@ -27,6 +27,7 @@ class Shop:
 
     mesh: LocalMesh
     console: Console
+    client: httpx2.AsyncClient
     sidecars: dict[str, Sidecar] = field(factory=dict)
     applications: dict[str, str] = field(factory=dict)
     failures: list[str] = field(factory=list)
@@ -66,8 +67,7 @@ class Shop:
 
     async def post(self, url: str) -> tuple[int, Any]:
         """POST a charge from outside any process of the mesh: status and decoded body."""
-        async with httpx2.AsyncClient(timeout=10, trust_env=False) as client:
-            response = await client.post(url, json=CHARGE)
+        response = await self.client.post(url, json=CHARGE)
         return response.status_code, response.json()
 
     async def buy(self) -> tuple[int, Any]:
@@ -208,7 +208,7 @@ async def _timed(shop: Shop, status: int, *command: str) -> str:
                 nursery.cancel_scope.cancel()
     if not enforced_at:
         return ""
-    stored_at = datetime.fromisoformat(result.json()["revision"]["time"])
+    stored_at = datetime.fromisoformat(result.json()["time"])
     return f"{(enforced_at[0] - stored_at).total_seconds() * 1000:.0f} ms after it was stored"
 
 

@@ -1,5 +1,7 @@
 """PostgreSQL behind a raw TCP pair: a server that speaks only when spoken to, and a session that policy can end."""
 
+from functools import partial
+
 import pytest
 import trio
 
@@ -22,14 +24,9 @@ async def test_psql_works_and_its_session_ends_when_its_policy_is_removed(mesh: 
     assert once.stdout == b"42\n"
 
     async with trio.open_nursery() as nursery:
-        session = await nursery.start(
-            lambda task_status: trio.run_process(
-                [*command, "-c", "select pg_sleep(60)"],
-                capture_stderr=True,
-                check=False,
-                task_status=task_status,
-            )
-        )
+        sleeping = [*command, "-c", "select pg_sleep(60)"]
+        start = partial(trio.run_process, sleeping, capture_stderr=True, check=False)
+        session = await nursery.start(start)
         await trio.sleep(0.5)
         assert session.returncode is None, "the session was to be open when its policy goes"
         removed = await mesh.doorward("policy", "delete", "ledger-calls-database", "-n", "shop")
@@ -40,4 +37,3 @@ async def test_psql_works_and_its_session_ends_when_its_policy_is_removed(mesh: 
         lambda: [each for each in database.records() if each["reason"] == "policy_changed"], what="the log line"
     )
     assert ended[0]["source"].endswith("/ns/shop/sa/ledger")
-

@@ -34,7 +34,9 @@ http {{
 
 def program(name: str) -> str:
     """The path of a stock program. Without it the test is skipped with the reason, and in CI it fails."""
-    places = os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/usr/lib/postgresql/15/bin", "/usr/lib/postgresql/17/bin"])
+    places = os.pathsep.join(
+        [os.environ["PATH"], "/usr/sbin", "/usr/lib/postgresql/15/bin", "/usr/lib/postgresql/17/bin"]
+    )
     if found := shutil.which(name, path=places):
         return found
     reason = f"{name} is not installed: `make peers` installs it"
@@ -86,4 +88,3 @@ async def start_postgresql(mesh: LocalMesh) -> int:
     mesh.start("postgresql", [*as_user, postgres, "-D", str(directory), "-p", str(port), *options])
     await accepting(port)
     return port
-
