@@ -6,8 +6,6 @@ one whose first failing clause comes latest; of several, the one with more match
 by name. This runs only when a call is refused or let through by an audit default.
 """
 
-from attrs import frozen
-
 from mesh.policy.clauses import Clauses, HttpClause
 from mesh.policy.decision import Facts, HttpFacts, NearMiss
 from mesh.policy.model import IdentitySource, Source, UnauthenticatedSource, WorkloadSource
@@ -17,20 +15,13 @@ _LISTED = 8  # items of a clause that an explanation repeats
 _SHOWN = 200  # characters of a path, and of the caller's own words, that it repeats
 
 
-@frozen(order=True)
-class _Score:
-    """How far one policy got. Compared in this order."""
-
-    source: bool
-    http: int  # 0 not HTTP, 1 nothing matched, 2 only the method, 3 only the path, 4 matched
-
-
 def nearest_miss(guard: Guard, port: PortRules, facts: Facts) -> NearMiss | None:
     """The enforced allow of this workload that came closest, or None where it has none."""
     candidates = port.allows or guard.allows
     if not candidates:
         return None
-    best = max(candidates, key=lambda clauses: _score(clauses, facts))  # max keeps the first, and they are by name
+    met = [each for each in candidates if each.from_matches(facts.caller, facts.address)]
+    best = max(met or candidates, key=lambda each: _http_score(each, facts.http)[0])  # of equals the first by name
     return NearMiss(best.name, *_first_failure(best, port, facts))
 
 
@@ -46,12 +37,11 @@ def describe_caller(facts: Facts) -> str:
     return f"a plaintext caller from {facts.address or 'an unknown address'}"
 
 
-def _score(clauses: Clauses, facts: Facts) -> _Score:
-    return _Score(clauses.from_matches(facts.caller, facts.address), _http_score(clauses, facts.http)[0])
-
-
 def _http_score(clauses: Clauses, http: HttpFacts | None) -> tuple[int, int]:
-    """How far the best HTTP rule got, and its index."""
+    """How far the best HTTP rule got, and its index.
+
+    0: the call is no HTTP; 1: nothing of the rule matched; 2: only the method; 3: only the path; 4: all of it.
+    """
     if clauses.http is None:
         return (4, 0)
     if http is None:

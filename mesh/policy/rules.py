@@ -158,7 +158,8 @@ class _Namespace:
         found = [policy for name in {workload, EVERY} for policy in self.policies.get(name, ())]
         return sorted(found, key=lambda policy: policy.key)
 
-    def guard(self, namespace: str, workload: str, trust_domain: TrustDomain) -> Guard:
+    def compile_guard(self, namespace: str, workload: str, trust_domain: TrustDomain) -> Guard:
+        """The guard of `workload`, kept for the next call only where a policy names it: callers choose no names."""
         name = workload if workload in self.policies else EVERY
         guard = self.guards.get(name)
         if guard is None:
@@ -180,7 +181,8 @@ class Rules:
         namespace = self._namespaces.get(workload.namespace)
         if namespace is None:
             return self._unruled
-        return namespace.guard(workload.namespace, workload.name, self.trust_domain)
+        guard = namespace.guards.get(workload.name)
+        return guard or namespace.compile_guard(workload.namespace, workload.name, self.trust_domain)
 
     def defaults(self, namespace: str) -> NamespaceDefaults:
         """What holds in `namespace` where no policy matched."""
