@@ -109,20 +109,16 @@ async def _welcome(sock: trio.socket.SocketType, inbound: Inbound, proxy: Proxy,
         with proxy.budget.claim(life.record.peer_address), trio.fail_after(proxy.limits.handshake_timeout):
             await stream.do_handshake(proxy.handshakes)
         return _identified(stream, inbound, proxy, life)
-    except NotTls as failed:
-        if not _permissive(proxy):
-            stream.abort()
-            raise Refused(Reason.NOT_TLS, failed.reason) from None
-        return Caller(PlainStream(stream.detach()), None, None)
-    except (OverBudget, CertificateRefused, trio.TooSlowError, trio.BrokenResourceError) as error:
+    except BaseException as error:
+        if isinstance(error, NotTls) and _permissive(proxy):
+            return Caller(PlainStream(stream.detach()), None, None)
         refused = _translated(error, stream)
         if isinstance(error, TlsFailed):
-            await stream.aclose()
+            await stream.aclose()  # a close, not a reset: the alert that tells the caller why is still under way
         stream.abort()
+        if refused is None:
+            raise
         raise refused from None
-    except BaseException:
-        stream.abort()
-        raise
 
 
 def _identified(stream: TlsStream, inbound: Inbound, proxy: Proxy, life: Life) -> Caller:
@@ -141,11 +137,12 @@ def _identified(stream: TlsStream, inbound: Inbound, proxy: Proxy, life: Life) -
 
 def _permissive(proxy: Proxy) -> bool:
     """Whether plaintext callers may come as far as policy (law 13)."""
-    view, _ = proxy.mesh.current()
-    return view.rules.defaults(proxy.mesh.workload.namespace).mtls is Mtls.PERMISSIVE
+    view = proxy.mesh.view
+    return view is not None and view.rules.defaults(proxy.mesh.workload.namespace).mtls is Mtls.PERMISSIVE
 
 
-def _translated(error: Exception, stream: TlsStream) -> Refused:
+def _translated(error: BaseException, stream: TlsStream) -> Refused | None:
+    """The reason code for what went wrong; None for what is none of the caller's doing, such as a cancellation."""
     match error:
         case OverBudget():
             return Refused(Reason.OVER_LIMIT, str(error))
@@ -153,8 +150,12 @@ def _translated(error: Exception, stream: TlsStream) -> Refused:
             return Refused(Reason(error.code), str(error))
         case trio.TooSlowError():
             return Refused(Reason.DOWNSTREAM_TIMEOUT, "the TLS handshake did not end in time")
+        case NotTls():
+            return Refused(Reason.NOT_TLS, error.reason)
         case TlsFailed():
             if refusal := handshake_refusal(stream.connection):
                 return Refused(Reason(refusal.code), str(refusal))
             return Refused(Reason.TLS_FAILED, error.reason)
-    return Refused(Reason.DOWNSTREAM_RESET, str(error))
+        case trio.BrokenResourceError():
+            return Refused(Reason.DOWNSTREAM_RESET, str(error))
+    return None

@@ -49,8 +49,6 @@ class LiveConnections:
 
     def __init__(self) -> None:
         self._open: set[LiveConnection] = set()
-        self._none = trio.Event()
-        self._none.set()
 
     def __len__(self) -> int:
         return len(self._open)
@@ -58,16 +56,12 @@ class LiveConnections:
     @contextmanager
     def register(self, connection: LiveConnection) -> Iterator[LiveConnection]:
         """Hold the connection here for the `with` block, which end() cancels: look at `ended` after the block."""
-        if not self._open:
-            self._none = trio.Event()
         self._open.add(connection)
         try:
             with connection.scope:
                 yield connection
         finally:
             self._open.discard(connection)
-            if not self._open:
-                self._none.set()
 
     async def redecide(self, view: View) -> int:
         """Decide every live connection again by `view`, and end those it no longer allows. Returns how many."""
@@ -83,11 +77,6 @@ class LiveConnections:
     async def end_all(self, reason: Reason) -> int:
         """End everything that is open, such as at the end of the drain. Returns how many."""
         return await self._end_where(lambda _: reason)
-
-    async def wait_none(self) -> None:
-        """Wait until nothing is open."""
-        while self._open:
-            await self._none.wait()
 
     async def _end_where(self, reason_to: Callable[[LiveConnection], Reason | None]) -> int:
         ended = 0

@@ -3,7 +3,7 @@
     relay(a, b, ...)        two streams, until both directions have ended or something ends them: raw TCP, tunnels
     move(source, sink, ...) one direction, a known number of bytes or until the end: bodies that are not looked at
 
-Nobody else loops over receive_some and send_all, so that how bytes move can change without anyone noticing. Here each
+Bytes that nobody looks at are moved nowhere else, so that how they move can change without anyone noticing. Here each
 direction is a task that holds at most one buffer: it reads no more before the other side has taken what it has.
 """
 

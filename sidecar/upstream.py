@@ -18,17 +18,9 @@ from mesh.policy.reasons import Reason
 from mesh.wire import Endpoint
 from sidecar.balance import choose
 from sidecar.proxy import Proxy
-from sidecar.refused import NotReady, UpstreamFailed
+from sidecar.refused import UpstreamFailed
 from sidecar.settings import Address
-from transport import (
-    ConnectFailed,
-    ConnectRefused,
-    ConnectTimeout,
-    PlainStream,
-    TlsFailed,
-    TlsStream,
-    dial,
-)
+from transport import ConnectFailed, ConnectRefused, ConnectTimeout, PlainStream, TlsFailed, TlsStream, dial
 
 
 @frozen
@@ -115,6 +107,3 @@ async def _shake_hands(stream: TlsStream, proxy: Proxy) -> None:
         raise refusal or UpstreamFailed(Reason.TLS_FAILED, failed.reason) from None
     except trio.BrokenResourceError as error:
         raise UpstreamFailed(Reason.UPSTREAM_RESET, f"in the TLS handshake: {error}") from None
-
-
-__all__ = ["NotReady", "Upstream", "UpstreamFailed", "connect_application", "connect_mesh", "connect_workload"]

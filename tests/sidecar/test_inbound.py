@@ -267,10 +267,12 @@ async def test_authenticated_callers_are_not_in_the_budget(pki: Pki) -> None:
     async with application(echo) as port:
         node = payments(pki, port, limits=Limits(unauthenticated_total=1))
         async with inbound_door(node, port) as door:
-            callers = [await call(door, pki.svid("shop/checkout"), pki.bundle) for _ in range(5)]
-            for caller in callers:
+            callers = []
+            for _ in range(5):
+                callers.append(caller := await call(door, pki.svid("shop/checkout"), pki.bundle))
                 await caller.send_all(b"x")
-                assert await caller.receive_some() == b"x"
+                assert await caller.receive_some() == b"x", "its handshake is over on both sides"
+            for caller in callers:
                 caller.abort()
 
 
