@@ -6,6 +6,7 @@ import os
 import socket
 import tracemalloc
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
@@ -50,6 +51,12 @@ async def expect_reset(stream: TlsStream | PlainStream) -> None:
     stream.abort()
 
 
+def decided(pki: Pki, source: str, reason: Reason) -> dict[str, str]:
+    """The labels of a decision about a workload of namespace shop."""
+    ids = {"source": str(pki.id(f"shop/{source}")), "destination": str(pki.id("shop/payments"))}
+    return {"direction": "inbound", **ids, "reason": reason}
+
+
 # Who gets through
 
 
@@ -89,16 +96,7 @@ async def test_a_caller_without_a_policy_never_reaches_the_application(pki: Pki)
     assert record.reason == Reason.NO_POLICY_MATCHED
     assert record.nearest is not None
     assert not reached
-    assert (
-        node.counted(
-            "decisions_total",
-            direction="inbound",
-            source="spiffe://cluster.local/ns/shop/sa/frontend",
-            destination="spiffe://cluster.local/ns/shop/sa/payments",
-            reason="no_policy_matched",
-        )
-        == 1
-    )
+    assert node.counted("decisions_total", **decided(pki, "frontend", Reason.NO_POLICY_MATCHED)) == 1
 
 
 async def test_a_server_that_speaks_first_is_heard(pki: Pki) -> None:
@@ -498,6 +496,59 @@ async def test_a_renewed_certificate_serves_new_callers_and_keeps_old_connection
             await caller.send_all(b"y")
             assert await caller.receive_some() == b"y"
             caller.abort()
+
+
+async def test_a_policy_that_is_taken_away_while_the_application_is_being_dialled(pki: Pki) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as busy:
+        port = busy.getsockname()[1]
+        async with trio.open_nursery() as nursery:
+            for _ in range(4):  # its backlog is full: the dial neither succeeds nor fails
+                nursery.start_soon(hold_a_connection, port)
+            await trio.sleep(0.05)
+            async with inbound_door(node := payments(pki, port), port) as door:
+                caller = await call(door, pki.svid("shop/checkout"), pki.bundle)
+                while node.counted("decisions_total", **decided(pki, "checkout", Reason.ALLOWED_BY_POLICY)) < 1:
+                    await trio.sleep(0.01)
+                assert await node.push() == 1
+                await expect_reset(caller)
+                assert (await node.record()).reason == Reason.POLICY_CHANGED
+            nursery.cancel_scope.cancel()
+
+
+async def hold_a_connection(port: int) -> None:
+    with trio.socket.socket() as sock:
+        await sock.connect(("127.0.0.1", port))
+        await trio.sleep_forever()
+
+
+async def test_a_ban_ends_an_http_connection_that_idles_between_requests(pki: Pki) -> None:
+    async with inbound_door(node := payments(pki, 1), 1, protocol="http") as door:
+        caller = await call(door, pki.svid("shop/checkout"), pki.bundle, alpn=[ALPN_HTTP])
+        while not len(node.proxy.live):
+            await trio.sleep(0.01)
+        assert await node.push(bans=[str(pki.id("shop/checkout"))]) == 1
+        with trio.fail_after(5), suppress(trio.BrokenResourceError):
+            assert await caller.receive_some() == b""
+        caller.abort()
+    assert node.counted("connections_closed_total", direction="inbound", reason="banned") == 1
+
+
+async def test_a_fault_of_our_own_costs_one_connection_and_is_counted(
+    pki: Pki, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("a fault of ours")
+
+    async with application(echo) as port, inbound_door(node := payments(pki, port), port) as door:
+        with monkeypatch.context() as patch:
+            patch.setattr("sidecar.inbound.decide", fail)
+            await expect_reset(await call(door, pki.svid("shop/checkout"), pki.bundle))
+            assert (await node.record()).reason == Reason.INTERNAL_ERROR
+        assert node.counted("unexpected_errors_total", where="inbound") == 1
+        caller = await call(door, pki.svid("shop/checkout"), pki.bundle)
+        await caller.send_all(b"x")
+        assert await caller.receive_some() == b"x"
+        caller.abort()
 
 
 # Much, and slowly
