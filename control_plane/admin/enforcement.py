@@ -5,7 +5,8 @@ namespace. It is enforced on one of them once that one acknowledged a number, of
 the one at which the document took effect. Pure.
 """
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from typing import Self
 
 from attrs import frozen
@@ -34,10 +35,6 @@ class Target:
         checked = WorkloadName(namespace, "all" if workload == ALL else workload)
         return cls(checked.namespace, workload)
 
-    def covers(self, workload: WorkloadName) -> bool:
-        """Whether `workload` is one of them."""
-        return workload.namespace == self.namespace and self.workload in {ALL, workload.name}
-
 
 @frozen
 class Enforcement:
@@ -63,24 +60,33 @@ def targets_of(revision: Revision) -> tuple[Target, ...]:
     return tuple(sorted({target_of(document) for document in documents}))
 
 
-def enforcement(
-    targets: Iterable[Target], number: int, epoch: str, links: Sequence[LinkStatus], trust_domain: TrustDomain
-) -> Enforcement:
-    """On how many of the sidecars in `links` that `targets` cover everything up to `number` is enforced."""
-    wanted = tuple(targets)
-    concerned = [link for link in links if _concerned(link, wanted, trust_domain)]
-    waiting = tuple(link for link in concerned if not enforces(link, number, epoch))
-    return Enforcement(len(concerned) - len(waiting), len(concerned), waiting)
-
-
 def enforces(link: LinkStatus, number: int, epoch: str) -> bool:
     """Whether this sidecar acknowledged `number` of this epoch, or a later one."""
     return link.epoch == epoch and link.acknowledged is not None and link.acknowledged >= number
 
 
-def _concerned(link: LinkStatus, targets: Sequence[Target], trust_domain: TrustDomain) -> bool:
-    identity = SpiffeId.parse(link.identity)
-    workload = identity.workload
-    if workload is None or identity.trust_domain != trust_domain.name:
-        return False
-    return any(target.covers(workload) for target in targets)
+@frozen(eq=False)
+class Fleet:
+    """The connected sidecars of the own trust domain, by workload, so that one count looks at no others."""
+
+    epoch: str
+    _by_target: Mapping[Target, tuple[LinkStatus, ...]]
+
+    @classmethod
+    def of(cls, links: Iterable[LinkStatus], trust_domain: TrustDomain, epoch: str) -> Self:
+        """Index what is connected. `epoch` is that of the store whose numbers are asked about."""
+        found: defaultdict[Target, list[LinkStatus]] = defaultdict(list)
+        for link in links:
+            identity = SpiffeId.parse(link.identity)
+            workload = identity.workload
+            if workload is not None and identity.trust_domain == trust_domain.name:
+                found[Target(workload.namespace, workload.name)].append(link)
+                found[Target(workload.namespace, ALL)].append(link)
+        return cls(epoch, {target: tuple(each) for target, each in found.items()})
+
+    def enforcement(self, targets: Iterable[Target], number: int) -> Enforcement:
+        """On how many of the sidecars that `targets` cover everything up to `number` is enforced."""
+        links = (link for target in targets for link in self._by_target.get(target, ()))
+        concerned = {(link.identity, link.instance): link for link in links}.values()
+        waiting = tuple(link for link in concerned if not enforces(link, number, self.epoch))
+        return Enforcement(len(concerned) - len(waiting), len(concerned), waiting)

@@ -11,6 +11,7 @@ from cryptography import x509
 
 from certs.bundle import TrustBundle, root_fingerprint
 from certs.spiffe import TrustDomain
+from control_plane.admin.enforcement import Enforcement, enforces
 from control_plane.push.links import LinkStatus
 from control_plane.store.records import AuditEntry, Ban, Change, Revision, StoredPolicy, TokenInfo
 
@@ -33,7 +34,7 @@ def token(info: TokenInfo, workload_identity: str) -> dict[str, Any]:
     }
 
 
-def policy(stored: StoredPolicy, enforced: int, concerned: int) -> dict[str, Any]:
+def policy(stored: StoredPolicy, enforcement: Enforcement) -> dict[str, Any]:
     """A stored document, and on how many of the connected sidecars that it concerns it is enforced."""
     return {
         "kind": stored.kind,
@@ -42,7 +43,7 @@ def policy(stored: StoredPolicy, enforced: int, concerned: int) -> dict[str, Any
         "number": stored.number,
         "author": stored.author,
         "time": moment(stored.time),
-        "enforced": {"on": enforced, "of": concerned},
+        "enforced": {"on": enforcement.on, "of": enforcement.of},
         "document": stored.document,
     }
 
@@ -78,7 +79,7 @@ def sidecar(link: LinkStatus, *, number: int, epoch: str) -> dict[str, Any]:
         "address": link.address,
         "version": link.version,
         "acknowledged": link.acknowledged,
-        "current": link.epoch == epoch and link.acknowledged is not None and link.acknowledged >= number,
+        "current": enforces(link, number, epoch),
         "certificate_expires": moment(link.certificate_not_after),
         "connected_since": moment(link.connected_since),
         "listeners": [

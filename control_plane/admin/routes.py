@@ -20,7 +20,7 @@ from certs.spiffe import SpiffeId, WorkloadName
 from control_plane import questions
 from control_plane.admin import health, plain
 from control_plane.admin.backend import Backend, in_thread
-from control_plane.admin.enforcement import Target, enforcement, target_of
+from control_plane.admin.enforcement import Fleet, Target, target_of
 from control_plane.admin.policy_changes import change_policies, stored_policy_set
 from control_plane.admin.problems import Problem
 from control_plane.admin.reading import query_int, read_body
@@ -113,13 +113,14 @@ async def _revoke_token(backend: Backend, request: Request) -> object:
 
 
 async def _policies(backend: Backend, _: Request) -> object:
-    stored = await in_thread(backend.store.policies)
-    links, epoch = backend.links.status(), backend.store.epoch
-    counted = (
-        (each, enforcement([target_of(each.document)], each.number, epoch, links, backend.trust_domain))
-        for each in stored
-    )
-    return {"policies": [plain.policy(each, count.on, count.of) for each, count in counted]}
+    links = backend.links.status()
+
+    def counted() -> list[dict[str, object]]:
+        fleet = Fleet.of(links, backend.trust_domain, backend.store.epoch)
+        stored = backend.store.policies()
+        return [plain.policy(each, fleet.enforcement([target_of(each.document)], each.number)) for each in stored]
+
+    return {"policies": await in_thread(counted)}
 
 
 async def _change_policies(backend: Backend, request: Request) -> object:
@@ -133,13 +134,15 @@ async def _revisions(backend: Backend, request: Request) -> object:
 
 
 async def _enforcement(backend: Backend, request: Request) -> object:
-    number = query_int(request, "number", 0, least=0, most=2**53)
+    body = await read_body(request)
+    number, names = body.get("number", int), body.get("targets", list)
+    body.done()
     try:
-        targets = [Target.parse(text) for text in request.query_params.getlist("target")]
+        targets = [Target.parse(str(name)) for name in names]
     except SpiffeIdMalformed as error:
         raise Problem(400, "bad_target", str(error)) from error
     epoch = backend.store.epoch
-    found = enforcement(targets, number, epoch, backend.links.status(), backend.trust_domain)
+    found = Fleet.of(backend.links.status(), backend.trust_domain, epoch).enforcement(targets, number)
     return {
         "number": number,
         "on": found.on,
@@ -235,7 +238,7 @@ _ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("/v1/policies", "GET", _policies),
     ("/v1/policies", "POST", _change_policies),
     ("/v1/revisions", "GET", _revisions),
-    ("/v1/enforcement", "GET", _enforcement),
+    ("/v1/enforcement", "POST", _enforcement),
     ("/v1/decisions", "POST", _decide),
     ("/v1/sidecars", "GET", _sidecars),
     ("/v1/health", "GET", _health),

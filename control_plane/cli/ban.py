@@ -18,7 +18,7 @@ _SUBJECT = "A workload (namespace/name), a SPIFFE ID, or a certificate as serial
     """
 )
 def ban() -> None:
-    """Refuse identities and certificates, whatever policies allow."""
+    """Refuse identities and certificates everywhere."""
 
 
 @ban.command(help=f"Refuse SUBJECT from now on. {_SUBJECT}")

@@ -111,6 +111,8 @@ def _explain(found: dict[str, Any]) -> None:
         say(f"  tried    {', '.join(found['tried'])}")
     for finding in found["audit"]:
         say(f"  audit    {finding['policy'] or 'the audit default'} would {finding['would']}")
+    if found["revision"] is not None:
+        say(f"  revision {found['revision']}")
 
 
 @click.command(

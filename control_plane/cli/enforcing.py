@@ -20,7 +20,7 @@ def wait_until_enforced(client: "Client", change: dict[str, Any], seconds: float
     """Wait at most `seconds` for what the answer `change` says was stored: the last count, and how long it took."""
     started, pause = time.monotonic(), FIRST_PAUSE
     while True:
-        found = client.get("/v1/enforcement", number=change["number"], target=change["targets"])
+        found = client.post("/v1/enforcement", {"number": change["number"], "targets": change["targets"]})
         found["seconds"] = round(time.monotonic() - started, 3)
         _show(f"enforced on {found['on']} of {found['of']} sidecars")
         if found["on"] == found["of"] or found["seconds"] >= seconds:

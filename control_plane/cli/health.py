@@ -19,7 +19,10 @@ _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 @common_options
 @pass_session
 def check(session: Session) -> None:
-    """Look the mesh over: certificates, audit log, policies, sidecars."""
+    """Is everything well? If not, what to do.
+
+    Looks at certificates, the audit log, policies, sidecars and what they want to reach.
+    """
     with session.client() as client:
         answer = client.get("/v1/health")
     session.show(answer, lambda: _list(answer["checks"]))

@@ -27,7 +27,7 @@ def colourful(stream: TextIO) -> bool:
 def show(output: str, value: Any, human: Callable[[], None]) -> None:
     """Write `value` to standard output as JSON or YAML, or let `human` write it for a person."""
     if output == "json":
-        click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+        click.echo(json.dumps(value, indent=2))
     elif output == "yaml":
         from control_plane.yaml_core import to_yaml
 
@@ -53,13 +53,13 @@ def echo_styled(*parts: str, err: bool = False) -> None:
 
 
 def clean(text: str) -> str:
-    """`text` with every control character written as its escape: what a sidecar sent must not drive a terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    """`text` with line ends and control characters as escapes: what a sidecar sent draws no lines of its own."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:
     """Write rows under headers; `empty` is said where there are none. Cells of None show as a dash."""
-    lines = [["—" if cell is None else clean(str(cell)).replace("\n", " ") for cell in row] for row in rows]
+    lines = [["-" if cell is None else clean(str(cell)) for cell in row] for row in rows]
     if not lines:
         say(empty)
         return

@@ -1,7 +1,7 @@
 """The `doorward` group: subcommands that load when they are named, one way to fail, three exit codes.
 
 0 is yes, 1 is no (denied, not enforced, not well), 2 is a usage error or a failure; so 1 never means that something
-broke. 130 is an interrupt. Groups list their subcommands from a table, so `doorward --help` imports little.
+broke. 130 is an interrupt.
 """
 
 from collections.abc import Sequence

@@ -38,11 +38,19 @@ class Session:
         """A client of the control plane's admin API."""
         from control_plane.admin.client import Client
 
-        return Client(self.admin / SOCKET_NAME if self.admin.is_dir() else self.admin)
+        return Client(self.admin / SOCKET_NAME if _is_directory(self.admin) else self.admin)
 
     def show(self, value: Any, human: Callable[[], None]) -> None:
         """Show `value` in the chosen format."""
         show(self.output, value, human)
+
+
+def _is_directory(path: Path) -> bool:
+    """False also where this user may not even look: the client then says so."""
+    try:
+        return path.is_dir()
+    except PermissionError:
+        return False
 
 
 pass_session = click.make_pass_decorator(Session, ensure=True)

@@ -19,7 +19,7 @@ _HEADERS = ("IDENTITY", "ADDRESS", "VERSION", "SNAPSHOT", "CERTIFICATE EXPIRES",
 @common_options
 @pass_session
 def sidecars(session: Session) -> None:
-    """List the connected sidecars and the snapshot that each has acknowledged."""
+    """List connected sidecars and what each enforces."""
     with session.client() as client:
         answer = client.get("/v1/sidecars")
 

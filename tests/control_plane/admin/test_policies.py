@@ -114,7 +114,7 @@ def test_enforced_counts_the_acknowledged_sidecars_of_the_target(house: AdminHou
     assert enforced(client) == {"on": 0, "of": 2}
     house.acknowledge(first)
     assert enforced(client) == {"on": 1, "of": 2}
-    waiting = client.get("/v1/enforcement", number=number, target=["shop/payments"])
+    waiting = client.post("/v1/enforcement", {"number": number, "targets": ["shop/payments"]})
     assert (waiting["on"], waiting["of"]) == (1, 2)
     assert [each["instance"] for each in waiting["waiting"]] == [second.instance]
     house.acknowledge(second)
@@ -184,4 +184,4 @@ def test_a_parameter_out_of_bounds_is_refused(client: Client, parameters: dict[s
 @pytest.mark.parametrize("target", ["shop", "shop/", "shop/**", "sh*p/x", ""])
 def test_a_target_that_is_none_is_refused(client: Client, target: str) -> None:
     with pytest.raises(AdminRefused):
-        client.get("/v1/enforcement", number=1, target=[target])
+        client.post("/v1/enforcement", {"number": 1, "targets": [target]})

@@ -14,7 +14,7 @@ NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 @given(st.text())
 def test_nothing_that_drives_a_terminal_gets_through(text):
     shown = clean(text)
-    assert all(character.isprintable() or character == "\n" for character in shown)
+    assert shown.isprintable()
 
 
 def test_what_is_printable_stays_as_it_is():
@@ -41,12 +41,12 @@ def test_a_table_in_a_pipe_is_never_cut_and_has_no_trailing_blanks(capsys):
     header, first, second = capsys.readouterr().out.splitlines()
     assert header == "NAME  DETAIL"
     assert first == "a     " + "x" * 300
-    assert second == "bb    —"
+    assert second == "bb    -"
 
 
 def test_a_table_treats_its_cells_as_text(capsys):
     table(("NAME",), [("[red]x[/red]",), ("a\nb",), ("\x1b[2J",)], empty="none")
-    assert capsys.readouterr().out.splitlines() == ["NAME", "[red]x[/red]", "a b", "\\x1b[2J"]
+    assert capsys.readouterr().out.splitlines() == ["NAME", "[red]x[/red]", "a\\nb", "\\x1b[2J"]
 
 
 def test_an_empty_table_says_so(capsys):

@@ -157,3 +157,21 @@ def test_completion_offers_the_commands():
 def test_the_table_of_commands_names_what_exists():
     assert set(COMMANDS) == {words[0] for words in every_command() if len(words) == 1}
     assert run(["--help"]) == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_user_who_may_not_open_the_socket_is_told_so(house):
+    script = (
+        "import os, sys\n"
+        "import control_plane.admin.client, control_plane.cli.sidecars, mesh.policy\n"
+        "from control_plane.cli.root import run\n"
+        "os.setuid(65534)  # who may not read the interpreter's files either\n"
+        "sys.exit(run(sys.argv[1:]))"
+    )
+    for place in (house.socket, house.socket.parent):
+        done = subprocess.run(
+            [sys.executable, "-c", script, "--admin", str(place), "sidecars"],
+            check=False, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "this user may not open the admin socket" in done.stderr
