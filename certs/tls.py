@@ -35,7 +35,7 @@ from certs.errors import (
     WrongUsage,
 )
 from certs.svid import Svid
-from certs.verify import MAX_CHAIN, Peer, verify_der
+from certs.verify import Peer, verify_der
 
 _NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, which pyOpenSSL does not name: dates are checked by `now`
 _ALERT_CERTIFICATE_REQUIRED = 116  # RFC 8446 §6.2
@@ -115,7 +115,6 @@ def _context(method: int, svid: Svid | None, bundle: TrustBundle) -> SSL.Context
     context.set_options(SSL.OP_NO_TICKET)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # an idle endpoint takes 39 KB instead of 57
-    context.set_verify_depth(MAX_CHAIN)
     if svid is not None:
         _show(context, svid)
     _believe(context, bundle)
@@ -148,8 +147,8 @@ def _believe(context: SSL.Context, bundle: TrustBundle) -> None:
 def _remember_objection(
     bundle: TrustBundle, connection: SSL.Connection, certificate: crypto.X509, error: int, depth: int, ok: int
 ) -> bool:
-    """OpenSSL asks once per certificate: its verdict stands, we only note the first objection."""
-    if not ok and connection.get_app_data() is None:
+    """OpenSSL asks once per certificate and stops at its first objection: the verdict stands, we only note it."""
+    if not ok:
         kind, text = _OBJECTIONS.get(error, (CertificateMalformed, f"a certificate is unusable (OpenSSL code {error})"))
         refusal = _stranger(certificate, depth, bundle) if kind is UnknownIssuer else None
         connection.set_app_data(refusal or kind(text))

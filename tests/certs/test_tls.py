@@ -16,7 +16,7 @@ from certs.bundle import TrustBundle, root_fingerprint
 from certs.keys import new_key
 from certs.svid import Svid
 from certs.tls import agreed_alpn, client_context, handshake_refusal, server_context, verified_peer
-from certs.verify import verify_chain
+from certs.verify import MAX_CHAIN, verify_chain
 from tests.support.bad_chains import BAD_CHAINS, BadChain
 from tests.support.handshake import Handshake, Side, handshake, loopback_pair, until_ready
 from tests.support.mutations import Nonsense, nonsense
@@ -109,6 +109,19 @@ def test_a_client_that_shows_well_signed_nonsense_is_refused_or_proven(extra: No
             assert verified_peer(ends.server.connection, PKI.bundle, PKI.now).root == root_fingerprint(PKI.root.root)
 
 
+def test_both_sides_read_as_many_certificates_as_allowed(pki: Pki) -> None:
+    svid = pki.svid()
+    long = Svid(svid.key, (*svid.chain, *[pki.svid().leaf for _ in range(MAX_CHAIN - len(svid.chain))]))
+    with handshake(server_context(long, pki.bundle, []), client_context(long, pki.bundle, [])) as ends:
+        for side in (ends.server, ends.client):
+            assert verified_peer(side.connection, pki.bundle, pki.now).id == svid.id
+
+
+def test_idle_endpoints_give_their_buffers_back(pki: Pki) -> None:
+    for context in (server_context(pki.svid(), pki.bundle, []), client_context(None, pki.bundle, [])):
+        assert context.set_mode(0) & SSL.MODE_RELEASE_BUFFERS
+
+
 def test_where_a_certificate_is_optional_none_is_accepted_and_visible(pki: Pki) -> None:
     context = server_context(pki.svid(), pki.bundle, [], client_certificate=False)
     with handshake(context, client_context(None, pki.bundle, [])) as ends:
@@ -173,8 +186,10 @@ def test_no_session_is_resumed(pki: Pki) -> None:
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False
     client.verify_mode = ssl.CERT_NONE
-    first = _stdlib_meets(context, client, None)
-    assert not _stdlib_meets(context, client, first.session).session_reused
+    _, session = _stdlib_meets(context, client, None)
+    assert session is not None
+    resumed, _ = _stdlib_meets(context, client, session)
+    assert not resumed
 
 
 def test_half_close_lets_the_other_direction_go_on(pki: Pki) -> None:
@@ -241,8 +256,10 @@ def _speaking_tls_1_2(svid: Svid) -> SSL.Context:
     return context
 
 
-def _stdlib_meets(context: SSL.Context, client: ssl.SSLContext, session: ssl.SSLSession | None) -> ssl.SSLSocket:
-    """The client after a handshake and one byte from the server, by which time any tickets have come."""
+def _stdlib_meets(
+    context: SSL.Context, client: ssl.SSLContext, session: ssl.SSLSession | None
+) -> tuple[bool, ssl.SSLSession | None]:
+    """Whether the session was resumed, and the one to try next: after a byte from the server any tickets have come."""
     with loopback_pair() as (accepted, dialled):
         server = Side(SSL.Connection(context, accepted))
         server.connection.set_accept_state()
@@ -255,4 +272,4 @@ def _stdlib_meets(context: SSL.Context, client: ssl.SSLContext, session: ssl.SSL
             server.connection.send(b"x")
             joined.setblocking(True)
             assert joined.recv(1) == b"x"
-            return joined
+            return bool(joined.session_reused), joined.session

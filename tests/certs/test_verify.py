@@ -10,6 +10,7 @@ from cryptography import x509
 from certs import errors
 from certs.authority import Authority
 from certs.bundle import TrustBundle, root_fingerprint
+from certs.certificate import MAX_CERTIFICATE_BYTES
 from certs.svid import Svid
 from certs.verify import MAX_CHAIN, verify_chain, verify_der
 from tests.support.bad_chains import BAD_CHAINS, UNKNOWN_OID, BadChain
@@ -87,6 +88,19 @@ def test_an_expired_root_is_refused(pki: Pki) -> None:
         verify_chain(leaf.chain, old.bundle, pki.now)
 
 
+def test_the_path_length_of_the_root_counts_too(pki: Pki) -> None:
+    root = _root(pki, path_length=0)
+    leaf = pki.forge(pki.template(), by=pki.forge_ca(pki.ca_template(), by=root))
+    with pytest.raises(errors.WrongUsage, match="path length 0"):
+        verify_chain(leaf.chain, root.bundle, pki.now)
+
+
+def test_a_certificate_that_is_too_long_is_not_read(pki: Pki) -> None:
+    padding = x509.UnrecognizedExtension(UNKNOWN_OID, bytes(MAX_CERTIFICATE_BYTES))
+    with pytest.raises(errors.CertificateMalformed, match="longer"):
+        verify_der(pki.with_extension(padding, critical=False).chain_der(), pki.bundle, pki.now)
+
+
 def test_a_chain_below_the_root_directly_is_accepted(pki: Pki) -> None:
     leaf = pki.forge(pki.template(), by=pki.root)
     assert len(leaf.chain) == 1
@@ -113,7 +127,7 @@ def test_an_intermediate_that_names_no_trust_domain_is_accepted(pki: Pki) -> Non
 
 
 def test_order_strangers_and_the_root_itself_do_not_matter(pki: Pki) -> None:
-    upper = pki.forge_ca(pki.ca_template(path_length=1), by=_deep_root(pki))
+    upper = pki.forge_ca(pki.ca_template(path_length=1), by=_root(pki, path_length=None))
     lower = pki.forge_ca(pki.ca_template(path_length=0), by=upper)
     leaf = pki.forge(pki.template(), by=lower)
     above = [*lower.chain, Pki().intermediate.certificate]
@@ -148,10 +162,10 @@ def test_as_many_certificates_as_allowed_are_read(pki: Pki) -> None:
     assert verify_chain([*good.chain, *strangers], pki.bundle, pki.now).id == pki.id()
 
 
-def _deep_root(pki: Pki) -> Authority:
-    """A root of the same trust domain that puts no bound on the depth below it."""
+def _root(pki: Pki, *, path_length: int | None) -> Authority:
+    """A root of the same trust domain with another path length."""
     root = Authority.new_root(pki.domain, now=pki.now, lifetime=DAY)
-    template = evolve(pki.ca_template(path_length=None), subject=root.certificate.subject)
+    template = evolve(pki.ca_template(path_length=path_length), subject=root.certificate.subject)
     return Authority(root.key, (forge(template, root.key.public_key(), root.certificate, root.key),))
 
 

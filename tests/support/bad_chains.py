@@ -113,6 +113,28 @@ def _by_a_stranger(pki: Pki) -> Svid:
     return Pki(pki.domain, now=pki.now).svid()
 
 
+def _by_a_stranger_with_root(pki: Pki) -> Svid:
+    stranger = Pki(pki.domain, now=pki.now)
+    svid = stranger.svid()
+    return Svid(svid.key, (*svid.chain, stranger.root.root))
+
+
+def _circle(pki: Pki) -> Svid:
+    """Two CAs that certify each other, and no root."""
+    one, other = (Authority.new_root(pki.domain, now=pki.now, lifetime=DAY) for _ in range(2))
+    crossed = [
+        forge(
+            evolve(pki.ca_template(path_length=None), subject=below.certificate.subject),
+            below.key.public_key(),
+            above.certificate,
+            above.key,
+        )
+        for below, above in ((one, other), (other, one))
+    ]
+    key = new_key()
+    return Svid(key, (forge(pki.template(), key.public_key(), one.certificate, one.key), *crossed))
+
+
 def _of_an_unknown_domain(pki: Pki) -> Svid:
     return Pki("nobody.example", now=pki.now).svid()
 
@@ -177,6 +199,8 @@ BAD_CHAINS = [
     _leaf("too many certificates", errors.CertificateMalformed, _too_long),
     # Who signed
     _leaf("an unknown CA", errors.UnknownIssuer, _by_a_stranger),
+    _leaf("an unknown CA that shows its root", errors.UnknownIssuer, _by_a_stranger_with_root),
+    _leaf("a circle of CAs", errors.UnknownIssuer, _circle),
     _leaf("a self-signed leaf", errors.UnknownIssuer, _self_signed),
     _leaf("an impostor of the intermediate", errors.UnknownIssuer, _same_names_other_key),
     _leaf("no intermediate", errors.UnknownIssuer, _without_intermediate),
@@ -192,6 +216,11 @@ BAD_CHAINS = [
         "our own ID, by a CA of another domain",
         errors.OtherTrustDomain,
         lambda pki, partner: partner.with_uri(str(pki.id())),
+    ),
+    BadChain(
+        "our own ID, by the root of another domain itself",
+        errors.OtherTrustDomain,
+        lambda pki, partner: partner.forge(pki.template(), by=partner.root),
     ),
     BadChain(
         "an ID of another domain, by our CA",
