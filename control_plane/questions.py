@@ -28,19 +28,6 @@ from mesh.policy import (
 PLAINTEXT = "plaintext"
 """As `from`: a caller without a certificate."""
 
-MEANING = {
-    Reason.ALLOWED_BY_POLICY: "a policy allows it",
-    Reason.ALLOWED_BY_MESH_DEFAULT: "no policy matches, and the namespace lets the whole mesh in",
-    Reason.ALLOWED_BY_AUDIT_DEFAULT: "no policy matches; the namespace only reports what it would deny",
-    Reason.DENIED_BY_POLICY: "a deny policy refuses it, and no allow can override that",
-    Reason.NO_POLICY_MATCHED: "policies exist for this workload and port, and none of them allows it",
-    Reason.NO_POLICY_FOR_WORKLOAD: "no policy allows anybody to call this workload on this port",
-    Reason.CERTIFICATE_MISSING: "the caller shows no certificate, and the namespace demands mTLS",
-    Reason.PATH_REFUSED: "the path is ambiguous or unsafe: the sidecar answers 400 before any policy is asked",
-    Reason.METHOD_REFUSED: "the method is never proxied: the sidecar refuses it before any policy is asked",
-}
-"""A sentence for each reason that an answer can have."""
-
 _METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}", re.ASCII)  # RFC 9110 §5.6.2, token
 _PORT = re.compile(r"[0-9]{1,5}", re.ASCII)
 
@@ -75,7 +62,7 @@ def answer(question: Question, policies: PolicySet, trust_domain: TrustDomain) -
     return {
         "allowed": decision.allowed,
         "reason": str(decision.reason),
-        "meaning": MEANING[decision.reason],
+        "meaning": decision.reason.text,
         "policy": decision.policy,
         "rule": decision.rule,
         "nearest": asdict(decision.nearest) if decision.nearest else None,

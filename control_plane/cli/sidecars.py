@@ -32,7 +32,7 @@ def sidecars(session: Session) -> None:
                 _snapshot(each["acknowledged"], current=each["current"]),
                 when(each["certificate_expires"]),
                 when(each["connected_since"]),
-                each["instance"][:12],
+                each["instance"],
             )
             for each in answer["sidecars"]
         )

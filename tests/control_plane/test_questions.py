@@ -3,8 +3,8 @@
 import pytest
 
 from certs.spiffe import TrustDomain
-from control_plane.questions import MEANING, Question, QuestionMalformed, answer
-from mesh.policy import Document, PolicySet, read_policies
+from control_plane.questions import Question, QuestionMalformed, answer
+from mesh.policy import Document, PolicySet, Reason, read_policies
 
 HOME = TrustDomain("cluster.local")
 
@@ -44,6 +44,7 @@ def test_an_allowed_call_names_policy_rule_and_what_was_asked(shop: PolicySet) -
         "shop/charging",
         0,
     )
+    assert found["meaning"] == Reason.ALLOWED_BY_POLICY.text
     assert found["from"] == "spiffe://cluster.local/ns/shop/sa/checkout"
     assert (found["to"], found["request"]) == ("shop/payments:8080", "POST /charges")
 
@@ -105,7 +106,3 @@ def test_a_part_that_cannot_be_read_is_named(
 ) -> None:
     with pytest.raises(QuestionMalformed, match=part):
         Question.parse(caller, to, request_, address, HOME)
-
-
-def test_every_meaning_is_a_sentence() -> None:
-    assert all(text and not text.endswith(".") for text in MEANING.values())
