@@ -15,6 +15,9 @@ from typing import Any, TextIO
 QUIET = ("hypercorn.access", "alembic", "httpx2")
 """Loggers of libraries that speak of every request or step: only their warnings are kept."""
 
+LINES_PER_SECOND = 50
+MAX_EVENTS = 1000  # that are remembered; our own are a few dozen
+
 
 def fields(**values: object) -> dict[str, dict[str, object]]:
     """What to pass as `extra` so that `values` become fields of the line."""
@@ -38,10 +41,38 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, default=str)
 
 
+class Sparing(logging.Filter):
+    """At most `per_second` lines of one event below ERROR, so that strangers cannot fill the disk (law 21).
+
+    What was left out is counted by metrics all the same, and the event's next line says how many in `left_out`.
+    """
+
+    def __init__(self, per_second: int = LINES_PER_SECOND) -> None:
+        super().__init__()
+        self._per_second = per_second
+        self._seen: dict[tuple[str, object], tuple[int, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether this line is written."""
+        if record.levelno >= logging.ERROR:
+            return True
+        key, second = (record.name, record.msg), int(record.created)
+        began, count = self._seen.get(key, (second, 0))
+        if began != second:
+            left_out, began, count = count - self._per_second, second, 0
+            if left_out > 0:
+                record.fields = {**getattr(record, "fields", {}), "left_out": left_out}
+        if len(self._seen) > MAX_EVENTS:
+            self._seen.clear()
+        self._seen[key] = began, count + 1
+        return count < self._per_second
+
+
 def set_up(stream: TextIO | None = None, level: int = logging.INFO) -> None:
     """Send every logger of this process to `stream` (stderr), as JSON lines, and nowhere else."""
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonLines())
+    handler.addFilter(Sparing())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)

@@ -22,6 +22,7 @@ from control_plane.store.store import Store
 from mesh.wire import MAX_FRAME_TO_SIDECAR, Snapshot, encode
 
 RETRY_SECONDS = 1.0
+MAX_VIEWS = 4096  # kept at the same time; beyond, they are computed again
 
 log = logging.getLogger("doorward.push")
 
@@ -39,6 +40,7 @@ class Board:
     links: Links
     metrics: Metrics
     _picture: Picture | None = None
+    _computing: trio.Lock = field(factory=trio.Lock)
     _views: dict[tuple[str, tuple[str, ...]], tuple[Snapshot, bytes]] = field(factory=dict)
 
     @property
@@ -75,25 +77,22 @@ class Board:
         for link in self.links.live():
             link.wanted.announce()
 
-    def view(self, link: Link) -> tuple[Snapshot, bytes]:
-        """The snapshot for `link` and its frame. Raises ViewTooLarge."""
+    async def view(self, link: Link) -> tuple[Snapshot, bytes]:
+        """The newest snapshot for `link` and its frame. Raises ViewTooLarge."""
         workload = link.identity.workload
         assert workload is not None
         destinations = tuple(sorted(set(link.announced.destinations))) if link.announced else ()
         key = str(workload), destinations
-        if key not in self._views:
-            self._views[key] = self._encoded(workload, destinations)
-        return self._views[key]
-
-    def _encoded(self, workload: WorkloadName, destinations: tuple[str, ...]) -> tuple[Snapshot, bytes]:
-        try:
-            snapshot = view_for(workload, destinations, self.picture)
-        except ValueError as error:
-            raise ViewTooLarge(str(error)[:300]) from None
-        frame = encode(snapshot)
-        if len(frame) > MAX_FRAME_TO_SIDECAR:
-            raise ViewTooLarge(f"{len(frame)} bytes, more than {MAX_FRAME_TO_SIDECAR}")
-        return snapshot, frame
+        async with self._computing:  # replicas that want the same wait for the first, and large views hold no loop
+            if key not in self._views:
+                picture = self.picture
+                view = await trio.to_thread.run_sync(_encoded, workload, destinations, picture)
+                if picture is not self._picture:
+                    return view
+                if len(self._views) >= MAX_VIEWS:
+                    self._views.clear()
+                self._views[key] = view
+            return self._views[key]
 
     def _read(self) -> Picture:
         """One consistent state: revisions that came between the two reads are read again."""
@@ -102,3 +101,14 @@ class Board:
             policy_number = self.store.policy_number()
             if policy_number <= contents.number:
                 return Picture.build(contents, policy_number, self.authority.bundle.to_der())
+
+
+def _encoded(workload: WorkloadName, destinations: tuple[str, ...], picture: Picture) -> tuple[Snapshot, bytes]:
+    try:
+        snapshot = view_for(workload, destinations, picture)
+    except ValueError as error:
+        raise ViewTooLarge(str(error)[:300]) from None
+    frame = encode(snapshot)
+    if len(frame) > MAX_FRAME_TO_SIDECAR:
+        raise ViewTooLarge(f"{len(frame)} bytes, more than {MAX_FRAME_TO_SIDECAR}")
+    return snapshot, frame

@@ -27,6 +27,8 @@ ABOUT = "Announce"
 MESH_ALPN = (b"doorward-http/1", b"doorward-tcp/1")
 """What a sidecar's listener speaks to other sidecars."""
 
+PROOFS_PER_LINK = 4  # addresses of one link that are dialled at the same time, so that others get their turn
+
 Address = IPv4Address | IPv6Address
 
 log = logging.getLogger("doorward.registry")
@@ -59,9 +61,15 @@ class Registration:
     office: Office
     link: Link
     _proved: set[tuple[str | None, int]] = field(factory=set)
+    _renewing: trio.Lock = field(factory=trio.Lock)
+    _proofs: trio.CapacityLimiter = field(factory=lambda: trio.CapacityLimiter(PROOFS_PER_LINK))
 
     async def renew(self) -> Nack | None:
         """Lease every listener that may be registered; a Nack says which may not, and why."""
+        async with self._renewing:
+            return await self._renew()
+
+    async def _renew(self) -> Nack | None:
         announce = self.link.announced
         assert announce is not None
         self._proved &= {(each.address, each.mesh_port) for each in announce.listeners}
@@ -92,7 +100,7 @@ class Registration:
         place = listener.address, listener.mesh_port
         if address != source and place not in self._proved:
             _check_dialable(address, source)
-            async with self.office.proofs:
+            async with self._proofs, self.office.proofs:
                 await self._prove(address, listener.mesh_port)
             self._proved.add(place)
         return address

@@ -28,6 +28,7 @@ from control_plane.push.visit import Visit, greet
 from mesh.wire import ALPN, MAX_FRAME_TO_CONTROL_PLANE, Hello, Nack
 from transport import Budget, NotTls, OverBudget, TlsFailed, TlsStream, serve
 
+GOODBYE_SECONDS = 0.5
 MAX_FRAME_OF_A_VISITOR = 32 * 1024  # a Hello, or a CSR and a token
 
 EXPECTED = frozenset({"closed", "superseded", "stopped"})
@@ -78,7 +79,8 @@ class PushServer:
             self._refused(ending.reason, str(ending), address)
             await self._say(stream, ending)
         finally:
-            stream.abort()
+            with trio.move_on_after(GOODBYE_SECONDS, shield=True):  # also when this program stops: an end, no reset
+                await stream.aclose()
 
     async def _shake_hands(self, stream: TlsStream) -> None:
         """Raises Ending."""
@@ -117,7 +119,6 @@ class PushServer:
     async def _serve_visitor(self, stream: TlsStream) -> None:
         conversation = self._conversation(stream, MAX_FRAME_OF_A_VISITOR)
         await Visit(self.office, self._attestor, conversation, stream.peername[0]).hold()
-        await stream.aclose()
 
     async def _serve_link(self, stream: TlsStream, peer: Peer) -> None:
         if len(self.office.links) >= self.office.limits.links:
@@ -129,9 +130,12 @@ class PushServer:
         session = Session(self.office, self._attestor, link, conversation)
         self.office.links.add(link)
         log.info("a sidecar is connected", extra=self._said(link))
-        ending = Ending("stopped", "the control plane stops")
+        ending = Ending("failed", "an error that nobody foresaw: see the next line")
         try:
             ending = await session.hold()
+        except trio.Cancelled:
+            ending = Ending("stopped", "the control plane stops")
+            raise
         finally:
             self.office.links.remove(link)
             self.office.metrics.links_ended.labels(ending.reason).inc()
@@ -157,11 +161,9 @@ class PushServer:
         return Conversation(stream, limit=limit, write_timeout=self.office.limits.write_timeout)
 
     async def _say(self, stream: TlsStream, ending: Ending) -> None:
-        """The last word, where there is one and somebody who could hear it."""
+        """The last word, where there is one."""
         if ending.last_word is not None:
             await self._conversation(stream, MAX_FRAME_OF_A_VISITOR).end_with(ending.last_word)
-        if ending.reason not in {"slow", "broken"}:
-            await stream.aclose()
 
     def _refused(self, reason: str, detail: str, address: str) -> None:
         self.office.metrics.links_refused.labels(reason).inc()

@@ -6,6 +6,7 @@ again whether it is still good (law 2): a link does not outlive its certificate,
 """
 
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable
 
 import trio
@@ -32,6 +33,7 @@ from mesh.wire import (
     Unknown,
 )
 
+ANNOUNCEMENTS_PER_MINUTE = 60  # of one link; a sidecar says one when it connects and one when it leaves
 UNKNOWN_TYPES_LOGGED = 8  # per link; all are counted
 
 log = logging.getLogger("doorward.push")
@@ -45,6 +47,8 @@ class Session:
         self._attestor = attestor
         self._link = link
         self._conversation = conversation
+        self._registration = Registration(office, link)
+        self._announced_at: deque[float] = deque(maxlen=ANNOUNCEMENTS_PER_MINUTE)
         self._unknown: set[str] = set()
         self._pings = 0
 
@@ -112,6 +116,7 @@ class Session:
     async def _announce(self, announce: Announce) -> None:
         """The new destinations count at once; the listeners once they have proved to be the sidecar's own."""
         try:
+            self._require_patience()
             check_destinations(announce)
         except AnnounceRefused as error:
             self._office.metrics.requests_refused.labels("Announce", error.code).inc()
@@ -119,8 +124,18 @@ class Session:
             await self._conversation.send(Nack("Announce", error.code, str(error)))
             return
         self._link.announced = announce
-        self._link.announcements.announce()
         self._link.wanted.announce()
+        if announce.listeners:
+            self._link.announcements.announce()
+        else:
+            await self._registration.renew()  # here and now: a sidecar says this as its last word
+
+    def _require_patience(self) -> None:
+        """Every change of the registry is stored, audited and pushed: one link cannot flap at will."""
+        now, recent = trio.current_time(), self._announced_at
+        if len(recent) == ANNOUNCEMENTS_PER_MINUTE and now - recent[0] < 60:
+            raise AnnounceRefused("too_many_announcements", f"more than {ANNOUNCEMENTS_PER_MINUTE} in a minute")
+        recent.append(now)
 
     def _acknowledge(self, ack: Ack) -> None:
         sent_at = self._link.acknowledge(ack)
@@ -147,8 +162,8 @@ class Session:
         wanted = self._link.wanted
         while True:
             seen = wanted.count
+            self._require_standing()
             if self._link.announced is not None:
-                self._require_standing()
                 await self._send_snapshot()
             await wanted.wait(seen)
 
@@ -156,7 +171,7 @@ class Session:
         """Sent where the content is new, or a policy revision is later than what was sent (to be acknowledged)."""
         link, board = self._link, self._office.board
         try:
-            snapshot, frame = board.view(link)
+            snapshot, frame = await board.view(link)
         except ViewTooLarge as error:
             log.exception("a snapshot is too large to be sent", extra=self._fields(reason=str(error)))
             self._office.metrics.failures.labels("snapshot").inc()
@@ -171,12 +186,11 @@ class Session:
     async def _keep_registered(self) -> None:
         """Register what was announced, at once and again for as long as the link lives."""
         announcements = self._link.announcements
-        registration = Registration(self._office, self._link)
         told: Nack | None = None
         while True:
             seen = announcements.count
             if self._link.announced is not None:
-                nack = await registration.renew()
+                nack = await self._registration.renew()
                 if nack is not None and nack != told:
                     await self._conversation.send(nack)
                 told = nack

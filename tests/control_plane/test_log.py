@@ -3,11 +3,12 @@
 import io
 import json
 import logging
+import time
 from collections.abc import Iterator
 
 import pytest
 
-from control_plane.log import fields, set_up
+from control_plane.log import LINES_PER_SECOND, Sparing, fields, set_up
 
 
 @pytest.fixture
@@ -53,3 +54,24 @@ def test_libraries_speak_in_the_same_form_and_only_of_trouble(lines: io.StringIO
     logging.getLogger("alembic.runtime").info("a step")
     logging.getLogger("alembic.runtime").warning("trouble")
     assert [json.loads(line)["event"] for line in lines.getvalue().splitlines()] == ["trouble"]
+
+
+def test_strangers_cannot_fill_the_log(lines: io.StringIO) -> None:
+    log = logging.getLogger("doorward.push")
+    begin = int(time.time())
+    for number in range(500):
+        log.warning("refused a connection", extra=fields(number=number))
+    log.warning("something else")
+    log.error("an error")
+    seconds = int(time.time()) - begin + 1
+    events = [json.loads(line)["event"] for line in lines.getvalue().splitlines()]
+    assert LINES_PER_SECOND <= events.count("refused a connection") <= seconds * LINES_PER_SECOND
+    assert events[-2:] == ["something else", "an error"]
+
+
+def test_what_was_left_out_is_said_by_the_next_line() -> None:
+    sparing, record = Sparing(per_second=2), logging.LogRecord("x", logging.WARNING, "", 0, "event", (), None)
+    for second, written in ((10.0, True), (10.1, True), (10.2, False), (10.3, False), (11.0, True)):
+        record.created = second
+        assert sparing.filter(record) is written
+    assert record.fields == {"left_out": 2}

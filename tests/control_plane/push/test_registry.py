@@ -11,6 +11,7 @@ from certs.svid import Svid
 from certs.tls import server_context
 from control_plane.housekeeping import expire_leases
 from control_plane.push.office import in_thread
+from control_plane.push.session import ANNOUNCEMENTS_PER_MINUTE
 from control_plane.settings import Lifetimes, Limits
 from mesh.wire import Announce, Listener, Nack, Ping, Pong, Snapshot
 from tests.support.plane import DOMAIN, Caller, Plane
@@ -158,21 +159,37 @@ async def test_an_announcement_without_listeners_gives_them_up(plane: Plane) -> 
     await until_leased(plane, 0)
 
 
+async def test_a_last_word_before_leaving_is_heeded(plane: Plane) -> None:
+    caller = await announces(plane, listener())
+    await until_leased(plane)
+    await caller.say(Announce((), ()))
+    caller.stream.abort()
+    await until_leased(plane, 0)
+
+
+async def test_a_link_cannot_flap_at_will(plane: Plane) -> None:
+    caller = await plane.sidecar("shop/payments", Announce((), ()))
+    for _ in range(ANNOUNCEMENTS_PER_MINUTE):
+        await caller.say(Announce((), ()))
+    assert (await refusal(caller)).code == "too_many_announcements"
+    assert await caller.ask(Ping(1)) == Pong(1)
+
+
 class TestRenewal:
     @pytest.fixture
     def limits(self) -> Limits:
-        return Limits(lease_renewal=0.1)
+        return Limits(lease_renewal=0.2)
 
     @pytest.fixture
     def lifetimes(self) -> Lifetimes:
-        return Lifetimes(lease=timedelta(seconds=0.4))
+        return Lifetimes(lease=timedelta(seconds=1.5))
 
     async def test_a_lease_lives_for_as_long_as_its_link_and_not_much_longer(self, plane: Plane) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(expire_leases, plane.office)
             caller = await announces(plane, listener())
             await until_leased(plane)
-            await trio.sleep(0.8)
+            await trio.sleep(2)
             assert len(await leases(plane)) == 1
             caller.stream.abort()
             await until_leased(plane, 0)
