@@ -49,11 +49,6 @@ class Board:
         assert self._picture is not None
         return self._picture
 
-    @property
-    def ready(self) -> bool:
-        """True once there is a state to push."""
-        return self._picture is not None
-
     async def watch(self, advance: Advance) -> None:
         """Read the store, and again after each announcement, until cancelled."""
         while True:

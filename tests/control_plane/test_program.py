@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from attrs import define, evolve
 from certs.bundle import TrustBundle
 from certs.tls import client_context
 from control_plane.program import CannotStart, Running, serve
-from control_plane.settings import ControlPlaneSettings, HostPort
+from control_plane.settings import ControlPlaneSettings, HostPort, Lifetimes
 from mesh.wire import ALPN
 from transport import TlsStream, dial
 
@@ -126,6 +127,20 @@ async def test_every_address_of_run_json_answers(settings: ControlPlaneSettings)
         await admin.send_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         assert (await admin.receive_some()).startswith(b"HTTP/1.1")
         await admin.aclose()
+
+
+async def test_its_own_certificate_is_renewed_while_it_runs(settings: ControlPlaneSettings) -> None:
+    brief = Lifetimes(own_certificate=timedelta(seconds=2))
+    async with running(evolve(settings, lifetimes=brief)) as places:
+        serials = set()
+        with trio.fail_after(PATIENCE):
+            while len(serials) < 2:
+                stream = await handshake(places.listen, settings.state)
+                certificate = stream.connection.get_peer_certificate(as_cryptography=True)
+                assert certificate is not None
+                serials.add(certificate.serial_number)
+                stream.abort()
+                await trio.sleep(0.1)
 
 
 async def test_without_an_observe_address_there_is_none(settings: ControlPlaneSettings) -> None:
