@@ -9,6 +9,7 @@ SIGINT ends it: links are closed, a store transaction that is under way ends as 
 import json
 import logging
 import os
+import resource
 import secrets
 import signal
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -35,13 +36,14 @@ from control_plane.push.links import Links
 from control_plane.push.office import Office, in_thread
 from control_plane.push.server import PushServer
 from control_plane.push.visit import SOFTWARE
-from control_plane.settings import ControlPlaneSettings, HostPort
+from control_plane.settings import ControlPlaneSettings, HostPort, Limits
 from control_plane.state import State, StateRefused
 from control_plane.store.errors import StoreError
 from control_plane.store.store import Store
 from transport import listen
 
 RUN_FILE = "run.json"
+OTHER_FILES = 512  # the store, addresses dialled back, admin and observe connections, and what libraries open
 
 log = logging.getLogger("doorward")
 
@@ -63,6 +65,7 @@ class Running:
 async def run(settings: ControlPlaneSettings) -> None:
     """Run until SIGTERM or SIGINT, logging JSON lines on stderr. Raises CannotStart."""
     process_log.set_up()
+    _make_room_for(settings.limits)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with _bare_nursery() as nursery:
             await nursery.start(serve, settings)
@@ -137,6 +140,15 @@ def _show_expiry(authority: IssuingAuthority, metrics: Metrics) -> None:
 
     metrics.issuer_expiry.set_function(issuer)
     metrics.root_expiry.set_function(root)
+
+
+def _make_room_for(limits: Limits) -> None:
+    """Allow as many open files as links are allowed; what the system does not grant is met by pausing accept."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = limits.links + limits.unauthenticated_links + OTHER_FILES
+    granted = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < granted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (granted, hard))
 
 
 def _backend(office: Office) -> Backend:

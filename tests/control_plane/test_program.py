@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import stat
 import subprocess
@@ -66,7 +67,9 @@ def start(short_directory: Path) -> Iterator[Callable[[], Process]]:
         log = short_directory / f"log-{len(started)}"
         command = [sys.executable, "-W", "error", "-c", RUN, str(short_directory / "state")]
         with log.open("wb") as stderr:
-            popen = subprocess.Popen(command, stderr=stderr, env={**os.environ, "PYTHONPATH": str(Path.cwd())})
+            environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+            command = ["sh", "-c", 'ulimit -Sn 256 && exec "$@"', "sh", *command]
+            popen = subprocess.Popen(command, stderr=stderr, env=environment)
         started.append(Process(popen, short_directory / "state", log))
         return started[-1]
 
@@ -95,6 +98,8 @@ async def test_sigterm_stops_it_cleanly(start: Callable[[], Process]) -> None:
     assert run == {key: line[key] for key in ("listen", "observe", "admin", "pid")}
     assert run["pid"] == process.popen.pid
     assert stat.S_IMODE((process.state / "run.json").stat().st_mode) == 0o600
+    soft, hard = resource.prlimit(process.popen.pid, resource.RLIMIT_NOFILE)
+    assert soft >= min(hard, ControlPlaneSettings(process.state).limits.links)
     link = await handshake(run["listen"], process.state)
     assert await process.stop(signal.SIGTERM) == 0
     assert not (process.state / "run.json").exists()
