@@ -51,7 +51,7 @@ def _for_plaintext(callers: Callers, facts: Facts) -> Decision | None:
             continue
         answer = ruling.answer(facts.http)
         if answer is not None:
-            if answer.nearest is None and not clauses.plaintext_matches(facts.address):
+            if not clauses.plaintext_matches(facts.address):
                 lacking = NearMiss(clauses.name, "spec.from", describe_sources(clauses), describe_caller(facts))
                 return evolve(answer, nearest=lacking)
             return answer

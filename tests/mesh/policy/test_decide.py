@@ -105,6 +105,14 @@ def test_a_caller_named_by_one_policy_is_still_matched_by_the_star_of_another(as
     assert ask(star, named, request="POST /").policy == "shop/named"
 
 
+def test_the_star_of_a_policy_never_reaches_a_foreign_caller_that_another_policy_names(ask: Ask, policy: Make) -> None:
+    partner = "spiffe://partner.example/ns/shop/sa/frontend"
+    star = policy("star", source=[{"workload": "*"}], http=[{"methods": ["GET"]}])
+    named = policy("named", source=[{"identity": partner}], http=[{"methods": ["POST"]}])
+    assert ask(star, named, caller=partner, request="POST /").policy == "shop/named"
+    assert not ask(star, named, caller=partner, request="GET /").allowed
+
+
 def test_plaintext_is_refused_at_once_where_mtls_is_strict(ask: Ask, policy: Make, defaults: Make) -> None:
     admitting = policy(source=[{"unauthenticated": True}])
     assert ask(admitting, caller=None) == Decision(False, Reason.CERTIFICATE_MISSING)
@@ -144,6 +152,10 @@ def test_any_identity_clause_of_a_deny_matches_a_plaintext_caller(ask: Ask, poli
         "shop/guard", "spec.from", "spiffe://partner.example/x", "a plaintext caller from an unknown address"
     ), "it says what the call lacked"
     assert ask(*documents, caller=FRONTEND).reason is Reason.NO_POLICY_MATCHED
+    both = policy("both", kind="DenyPolicy", http=[{"methods": ["GET"]}])
+    lacking = ask(both, defaults(mtls="permissive"), caller=None, address="10.0.0.1").nearest
+    expected = NearMiss("shop/both", "spec.from", FRONTEND, "a plaintext caller from 10.0.0.1")
+    assert lacking == expected, "of two that are lacking it names the first"
 
 
 def test_a_deny_by_address_matches_an_unknown_address(ask: Ask, policy: Make, defaults: Make) -> None:
@@ -218,6 +230,8 @@ def test_an_audit_default_allows_and_reports_that_no_allow_matched(ask: Ask, pol
     assert ask(watching, caller=None).allowed
     assert not ask(watching, policy(kind="DenyPolicy")).allowed
     assert ask(watching, policy()).audit == (), "an allow matched: nothing to report"
+    trial = policy("trial", mode="audit")
+    assert ask(watching, trial).audit == (AuditFinding("allow", "shop/trial", None), AuditFinding("deny", None, None))
 
 
 def test_policies_in_audit_mode_report_and_change_nothing(ask: Ask, policy: Make) -> None:
