@@ -65,9 +65,9 @@ class Client:
             self.body_open = False
         return event
 
-    async def receive(self) -> None:
-        """Wait for more of the body. Raises HttpRefused (408) after body_idle_timeout, or Aborted."""
-        with trio.move_on_after(self._limits.body_idle_timeout):
+    async def receive(self, patience: float) -> None:
+        """Wait for more of the body. Raises HttpRefused (408) after `patience` seconds, or Aborted."""
+        with trio.move_on_after(patience):
             await self._receive()
             return
         raise HttpRefused(Reason.DOWNSTREAM_TIMEOUT, 408, "the body stopped arriving")

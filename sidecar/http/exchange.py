@@ -129,6 +129,8 @@ class Exchange:
     async def _send_request(self) -> None:
         request, client = self._request, self._client
         framing = request.head.framing
+        # A client that waits for 100 is silent for as long as the upstream is: that is the upstream's deadline.
+        patience = float("inf") if request.head.expects_continue else self._limits.body_idle_timeout
         pending = bytearray(writing.request_head(request.head.method, request.target, request.fields, framing))
         while client.body_open:
             event = client.body_at_hand()
@@ -141,8 +143,9 @@ class Exchange:
                 await self._send_up(pending)
                 pending = bytearray()
             if event is None:
-                await client.receive()
-                self._response_due.deadline = float("inf")  # the client did not wait for a 100, or got it
+                await client.receive(patience)
+                patience = self._limits.body_idle_timeout
+                self._response_due.deadline = float("inf")
         await self._send_up(pending)
 
     async def _send_up(self, data: bytearray) -> None:
