@@ -370,7 +370,7 @@ async def test_a_malformed_chunk_ends_the_request_before_and_after_its_response_
     ],
 )
 async def test_what_breaks_the_law_is_answered_once_and_goes_nowhere(
-    talk: TalkTo, sent: bytes, status: bytes, reason: str, autojump_clock: Any, autojump_clock: Any
+    talk: TalkTo, sent: bytes, status: bytes, reason: str, autojump_clock: Any
 ) -> None:
     it = talk()
     await it.say(sent)
