@@ -8,11 +8,11 @@ from typing import Final
 
 import trio
 
-# A peer that vanished (power, network) is noticed after a minute and a half, on idle and on sending connections.
+# A peer that vanished (power, network) is noticed after a minute and a half of silence. TCP_USER_TIMEOUT would also end
+# peers that are there and just do not read for a while, so unacknowledged bytes are left to the kernel's own patience.
 KEEPALIVE_IDLE: Final = 60
 KEEPALIVE_INTERVAL: Final = 10
 KEEPALIVE_PROBES: Final = 3
-USER_TIMEOUT_MS: Final = 90_000
 
 _LINGER_NOT = struct.pack("ii", 1, 0)
 
@@ -61,5 +61,4 @@ _KEEPALIVE: Final = (
     ("TCP_KEEPIDLE", KEEPALIVE_IDLE),
     ("TCP_KEEPINTVL", KEEPALIVE_INTERVAL),
     ("TCP_KEEPCNT", KEEPALIVE_PROBES),
-    ("TCP_USER_TIMEOUT", USER_TIMEOUT_MS),
 )

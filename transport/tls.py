@@ -6,8 +6,8 @@ between a call and the look at its answer, so a reading and a writing task can s
 
 What the laws ask of it:
 - Bytes that OpenSSL holds raise no edge, so every read tries OpenSSL before it waits (law 25).
-- A close first wakes every waiter, then drops the TLS object, then closes the descriptor: a TLS object that outlives
-  its descriptor would read the next connection's bytes (law 27).
+- A close first drops the TLS object, then wakes every waiter and closes the descriptor: a TLS object that outlives its
+  descriptor would read the next connection's bytes (law 27).
 - After WantWrite the same bytes are offered again, and nothing else is sent in between. A send that was cancelled
   there leaves the sending side unusable, and the close that follows says nothing (law 30).
 - close_notify is a half-close; an end without it is a BrokenResourceError, so truncation shows (law 30).
@@ -251,9 +251,8 @@ class TlsStream(trio.abc.HalfCloseableStream):
     def _drop(self, close: Callable[[trio.socket.SocketType], None]) -> None:
         if self._connection is None:
             return
-        trio.lowlevel.notify_closing(self._socket)
         self._connection = None
-        close(self._socket)
+        close(self._socket)  # trio wakes whoever waits on it, then closes the descriptor
 
 
 def _said(error: SSL.Error) -> str:

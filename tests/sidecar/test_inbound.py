@@ -46,7 +46,7 @@ def payments(pki: Pki, port: int, **options: object) -> Node:
 
 
 async def expect_reset(stream: TlsStream | PlainStream) -> None:
-    with pytest.raises(trio.BrokenResourceError):
+    with pytest.raises(trio.BrokenResourceError), trio.fail_after(5):
         await read_to_the_end(stream)
     stream.abort()
 
@@ -246,8 +246,9 @@ async def test_too_many_who_have_not_said_who_they_are(limits: Limits, pki: Pki)
         node = payments(pki, port, limits=limits)
         async with inbound_door(node, port) as door:
             idle = [await dial("127.0.0.1", door, deadline=5) for _ in range(2)]
-            while node.proxy.budget.taken < 2:
-                await trio.sleep(0.01)
+            with trio.fail_after(5):
+                while node.proxy.budget.taken < 2:
+                    await trio.sleep(0.01)
             with pytest.raises(trio.BrokenResourceError):
                 await call(door, pki.svid("shop/checkout"), pki.bundle)
             await refused(node, Reason.OVER_LIMIT)

@@ -50,7 +50,7 @@ async def expect_reset(port: int, first: bytes = b"x") -> None:
     """Call the local port and be cut off."""
     caller = await dial("127.0.0.1", port, deadline=5)
     await caller.send_all(first)
-    with pytest.raises(trio.BrokenResourceError):
+    with pytest.raises(trio.BrokenResourceError), trio.fail_after(5):
         await read_to_the_end(caller)
     caller.abort()
 

@@ -85,18 +85,19 @@ async def test_bytes_and_both_ends_are_carried_through() -> None:
     async def run() -> None:
         endings.append(await relay(bench.a, bench.b, tally, idle=HOUR))
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(run)
-        await bench.caller.send_all(b"question")
-        await bench.caller.send_eof()
-        assert await bench.server.receive_some() == b"question"
-        assert await bench.server.receive_some() == b""
-        await trio.testing.wait_all_tasks_blocked()
-        assert not endings, "one direction ended, the other one goes on"
-        await bench.server.send_all(b"the answer")
-        await bench.server.send_eof()
-        assert await bench.caller.receive_some() == b"the answer"
-        assert await bench.caller.receive_some() == b""
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run)
+            await bench.caller.send_all(b"question")
+            await bench.caller.send_eof()
+            assert await bench.server.receive_some() == b"question"
+            assert await bench.server.receive_some() == b""
+            await trio.testing.wait_all_tasks_blocked()
+            assert not endings, "one direction ended, the other one goes on"
+            await bench.server.send_all(b"the answer")
+            await bench.server.send_eof()
+            assert await bench.caller.receive_some() == b"the answer"
+            assert await bench.caller.receive_some() == b""
     assert endings == [Ending.DONE]
     assert tally == Tally(from_a=8, from_b=10)
     assert (bench.a.closed, bench.b.closed) == (True, True)

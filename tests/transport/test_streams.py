@@ -168,3 +168,12 @@ async def test_it_knows_the_other_ends_address(make_pair: Maker) -> None:
     assert left.peername[1] != right.peername[1]
     left.abort()
     right.abort()
+
+
+async def test_small_writes_go_at_once_and_dead_peers_are_noticed(make_pair: Maker) -> None:
+    for end in (ends := await make_pair()):
+        sock = end.socket if isinstance(end, PlainStream) else end._socket
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    for end in ends:
+        end.abort()

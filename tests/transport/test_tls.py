@@ -1,6 +1,7 @@
 """What only TlsStream has to get right: handshakes, truncation, and the rules for a write that had to wait."""
 
 import socket
+from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
@@ -122,17 +123,37 @@ async def test_several_full_records_come_in_one_turn(contexts: Contexts) -> None
     server.abort()
 
 
-async def test_after_a_send_was_broken_off_nothing_more_is_said(contexts: Contexts) -> None:
+@pytest.mark.parametrize(
+    "say_more",
+    [
+        lambda stream: stream.send_all(b"more"),
+        lambda stream: stream.send_all(bytes(16 * 1024)),
+        lambda stream: stream.send_eof(),
+        lambda stream: stream.wait_send_all_might_not_block(),
+    ],
+)
+async def test_after_a_send_was_broken_off_nothing_more_is_said(
+    say_more: Callable[[TlsStream], Awaitable[None]], contexts: Contexts
+) -> None:
     client, server = await tls_pair(contexts.client, contexts.server, small=True)
     with trio.move_on_after(0.1):
         await client.send_all(bytes(1024 * 1024))
-    with pytest.raises(trio.BrokenResourceError):
-        await client.send_all(b"more")
-    with pytest.raises(trio.BrokenResourceError):
-        await client.send_eof()
+    with pytest.raises(trio.BrokenResourceError, match="broken off"), trio.fail_after(2):
+        await say_more(client)
     await client.aclose()
-    with pytest.raises(trio.BrokenResourceError):
+    with pytest.raises(trio.BrokenResourceError):  # a truncated stream must not look complete
         await read_to_the_end(server)
+    server.abort()
+
+
+async def test_a_close_after_a_send_was_broken_off_does_not_look_complete(contexts: Contexts) -> None:
+    client, server = await tls_pair(contexts.client, contexts.server, small=True)
+    with trio.move_on_after(0.1):
+        await client.send_all(bytes(1024 * 1024))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.aclose)
+        with pytest.raises(trio.BrokenResourceError):
+            await read_to_the_end(server)
     server.abort()
 
 
