@@ -82,7 +82,7 @@ def test_a_leaf_is_backdated_for_peers_whose_clocks_are_behind(pki: Pki) -> None
     assert (svid.not_before, svid.not_after) == (pki.now + HOUR - BACKDATE, pki.now + 2 * HOUR)
 
 
-@given(st.timedeltas(min_value=timedelta(0), max_value=31 * DAY), st.timedeltas(min_value=SECOND, max_value=400 * DAY))
+@given(st.timedeltas(min_value=-BACKDATE, max_value=31 * DAY), st.timedeltas(min_value=SECOND, max_value=400 * DAY))
 def test_nothing_is_valid_outside_the_validity_of_its_issuer(later: timedelta, lifetime: timedelta) -> None:
     issuer = PKI.intermediate.certificate
     try:
@@ -93,6 +93,21 @@ def test_nothing_is_valid_outside_the_validity_of_its_issuer(later: timedelta, l
     assert issuer.not_valid_before_utc <= svid.not_before <= PKI.now + later
     assert svid.not_after <= min(issuer.not_valid_after_utc, PKI.now + later + lifetime)
     assert verify_chain(svid.chain, PKI.bundle, PKI.now + later)
+
+
+def test_in_its_last_moment_an_authority_issues_nothing(pki: Pki) -> None:
+    end = pki.intermediate.not_after
+    assert pki.svid(now=end - SECOND).not_after == end
+    with pytest.raises(CannotIssue, match="expired"):
+        pki.svid(now=end)
+
+
+def test_an_authority_is_valid_only_while_all_above_it_are(pki: Pki) -> None:
+    """A foreign CA may have signed an intermediate that begins before it and ends after it."""
+    root = pki.root.certificate
+    begin, end = root.not_valid_before_utc, root.not_valid_after_utc
+    longer = pki.forge_ca(evolve(pki.ca_template(), not_before=begin - DAY, not_after=end + DAY))
+    assert (longer.not_before, longer.not_after) == (begin, end)
 
 
 def test_an_intermediate_ends_with_its_root(pki: Pki) -> None:
