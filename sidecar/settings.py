@@ -73,7 +73,7 @@ class Limits:
     """Every bound and deadline of the data path and of the control link. Each is a setting of the same name."""
 
     # Connections
-    max_connections: int = 10_000  # accepted connections open at once, all listeners together
+    max_connections: int = 8_192  # accepted connections open at once, all listeners together
     unauthenticated_total: int = 512  # connections that have not finished their TLS handshake
     unauthenticated_per_address: int = 64  # the same, from one source address
     handshake_timeout: float = 10.0  # TLS handshake, either side
