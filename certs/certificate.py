@@ -201,7 +201,7 @@ def _uris(certificate: x509.Certificate) -> list[str]:
 def _translated() -> Iterator[None]:
     """Turn what `cryptography` raises while it parses into CertificateMalformed.
 
-    The kinds are not documented: an unknown TLS feature, for one, is a KeyError.
+    Its kinds are not documented (an unknown TLS feature is a KeyError), and all of them come from the peer's bytes.
     """
     try:
         yield

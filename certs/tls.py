@@ -23,13 +23,10 @@ from certs import certificate as read
 from certs.bundle import TrustBundle
 from certs.errors import (
     BundleMalformed,
-    CertificateExpired,
     CertificateMalformed,
     CertificateMissing,
-    CertificateNotYetValid,
     CertificateRefused,
     KeyRefused,
-    LeafIsCa,
     OtherTrustDomain,
     UnknownIssuer,
     WrongUsage,
@@ -40,20 +37,9 @@ from certs.verify import Peer, verify_der
 _NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, which pyOpenSSL does not name: dates are checked by `now`
 _ALERT_CERTIFICATE_REQUIRED = 116  # RFC 8446 §6.2
 
-# X509_V_ERR_* of OpenSSL's x509_vfy.h; whatever is not listed means that the certificate cannot be used as it is
-_OBJECTIONS: dict[int, tuple[type[CertificateRefused], str]] = {
-    **dict.fromkeys((9,), (CertificateNotYetValid, "a certificate is not valid yet")),
-    **dict.fromkeys((10,), (CertificateExpired, "a certificate has expired")),
-    **dict.fromkeys(
-        (2, 7, 18, 19, 20, 21, 22, 24, 27, 28, 29, 30, 31, 67, 68, 76, 77),
-        (UnknownIssuer, "no strong signatures lead from the peer's certificate to a known root"),
-    ),
-    **dict.fromkeys(
-        (25, 26, 32, 39, 79, 80, 81, 82, 92),
-        (WrongUsage, "a certificate is used for what it may not be used for"),
-    ),
-    **dict.fromkeys((37,), (LeafIsCa, "the leaf is itself a CA certificate")),
-}
+# X509_V_ERR_* of OpenSSL's x509_vfy.h. Any other objection means that a certificate cannot be used as it is.
+_NO_PATH = frozenset({2, 7, 18, 19, 20, 21, 22, 24, 27, 28, 29, 30, 31, 67, 68, 76, 77})
+_MISUSED = frozenset({25, 26, 32, 79})  # path length, purpose, keyCertSign, no CA
 
 
 def server_context(
@@ -149,10 +135,19 @@ def _remember_objection(
 ) -> bool:
     """OpenSSL asks once per certificate and stops at its first objection: the verdict stands, we only note it."""
     if not ok:
-        kind, text = _OBJECTIONS.get(error, (CertificateMalformed, f"a certificate is unusable (OpenSSL code {error})"))
-        refusal = _stranger(certificate, depth, bundle) if kind is UnknownIssuer else None
-        connection.set_app_data(refusal or kind(text))
+        connection.set_app_data(_refusal(bundle, certificate, error, depth))
     return bool(ok)
+
+
+def _refusal(bundle: TrustBundle, certificate: crypto.X509, error: int, depth: int) -> CertificateRefused:
+    """OpenSSL's objection in our own words."""
+    if error in _MISUSED:
+        return WrongUsage("a certificate of the peer's chain is used for what it may not be used for")
+    if error not in _NO_PATH:
+        return CertificateMalformed(f"a certificate of the peer's chain is unusable (OpenSSL code {error})")
+    return _stranger(certificate, depth, bundle) or UnknownIssuer(
+        "no strong signatures lead from the peer's certificate to a known root"
+    )
 
 
 def _stranger(certificate: crypto.X509, depth: int, bundle: TrustBundle) -> CertificateRefused | None:

@@ -1,4 +1,4 @@
 """What tests of several rooms share; nothing here is collected as a test.
 
-pki     Pki: a root, an issuer, and every kind of certificate, good and bad
+The first line of each module says what it offers. `pki` is the one that all others stand on: good and bad certificates.
 """

@@ -5,11 +5,14 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
+from typing import TypeVar
 
 from attrs import define
 from OpenSSL import SSL
 
 DEADLINE_SECONDS = 5.0
+
+T = TypeVar("T")
 
 
 @define(eq=False)
@@ -79,7 +82,7 @@ def loopback_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
             yield accepted, dialled
 
 
-def until_ready(connection: SSL.Connection, call: Callable[[], bytes]) -> bytes:
+def until_ready(connection: SSL.Connection, call: Callable[[], T]) -> T:
     """Repeat a call on a non-blocking connection until it no longer wants to read."""
     while True:
         try:
