@@ -81,7 +81,7 @@ class Enrolment:
         if self._key is None:
             self._key = new_key()
             self._csr = build_csr(self._key)
-        return CertificateRequest(self._csr, token)
+        return CertificateRequest(self._csr, token, str(self._identity))
 
     def accept(self, answer: Certificate, trusted: TrustBundle, now: datetime) -> tuple[Svid, TrustBundle]:
         """The new SVID and the roots that came with it. The next request gets a new key.

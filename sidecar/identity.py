@@ -23,6 +23,7 @@ _MEANING: Final = {
     "token_unknown": "the control plane does not know this token",
     "token_expired": "the token has expired",
     "token_used": "the token is used up",
+    "token_for_other_workload": "the token is for another workload: correct --workload or --trust-domain",
     "unknown_certificate": "the control plane has no record of this certificate",
     "attestation_too_old": "this identity has to be attested anew",
     "banned": "this identity or its certificate is banned: see `doorward ban list`",

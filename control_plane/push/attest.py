@@ -83,6 +83,8 @@ class Attestor:
                 raise _Refused(
                     "token_for_other_workload", f"the token is for {workload}, the link is that of {peer.id}"
                 )
+            if request.expected not in {None, str(identity)}:
+                raise _Refused("token_for_other_workload", f"the token is for {workload}, not for {request.expected}")
             return office.authority.issue(public_key, identity)
 
         if token is not None:

@@ -13,6 +13,8 @@ from typing import Any
 from attrs import field, frozen
 from attrs.validators import deep_iterable, ge, in_, le, max_len, min_len, optional
 
+from certs.spiffe import MAX_ID_BYTES
+
 PROTOCOL_VERSION = 1
 ALPN = b"doorward-cp/1"
 
@@ -35,10 +37,15 @@ class Hello:
 
 @frozen
 class CertificateRequest:
-    """Asks for a certificate of the attested identity. `csr` is DER; without `token` the link's certificate attests."""
+    """Asks for a certificate of the attested identity. `csr` is DER; without `token` the link's certificate attests.
+
+    `expected` is the identity that the sidecar was told to have. It grants nothing: where another one is attested,
+    the request is refused before the token is spent on it.
+    """
 
     csr: bytes = field(validator=max_len(16 * 1024))
     token: str | None = field(default=None, validator=optional(max_len(16 * 1024)))
+    expected: str | None = field(default=None, validator=optional(max_len(MAX_ID_BYTES)))
 
 
 @frozen

@@ -1,8 +1,9 @@
-"""Policies for end-to-end tests, applied with the real command line and enforced before the test goes on."""
+"""Policies for end-to-end tests, applied through the admin API and enforced before the test goes on."""
 
-import json
 from typing import Any
 
+from control_plane.admin.client import Client
+from control_plane.cli.enforcing import wait_until_enforced
 from examples.demo.local_mesh import LocalMesh
 
 
@@ -10,7 +11,7 @@ def allow_policy(source: str, target: str, port: int, *, http: bool = True, name
     """The document that lets workload `source` call `target`: any request where `http`, else any traffic."""
     spec: dict[str, Any] = {"to": {"workload": target, "ports": [port]}, "from": [{"workload": source}]}
     if http:
-        spec["http"] = [{"methods": ["*"], "paths": ["/*"]}]
+        spec["http"] = [{"paths": ["/*"]}]
     return {
         "apiVersion": "doorward.dev/v1",
         "kind": "AllowPolicy",
@@ -25,7 +26,11 @@ async def allow(mesh: LocalMesh, source: str, target: str, port: int, *, http: b
 
 
 async def apply(mesh: LocalMesh, *documents: dict[str, Any]) -> None:
-    """Apply the documents and wait until every sidecar concerned enforces them. JSON is YAML."""
-    text = "\n---\n".join(json.dumps(each) for each in documents)
-    result = await mesh.doorward("policy", "apply", "-f", "-", "--wait", "10", stdin=text.encode())
-    assert result.exit == 0, result
+    """Apply the documents and wait until every sidecar concerned enforces them."""
+    put = [{"source": "test", "index": index, "content": each} for index, each in enumerate(documents)]
+
+    def change(client: Client) -> dict[str, Any]:
+        return wait_until_enforced(client, client.post("/v1/policies", {"put": put}), 10)
+
+    enforced = await mesh.admin(change)
+    assert enforced["on"] == enforced["of"], enforced

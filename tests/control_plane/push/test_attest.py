@@ -88,6 +88,16 @@ async def test_no_token_and_no_certificate_is_no_attestation(plane: Plane) -> No
     assert answer.code == "not_attested"
 
 
+async def test_a_token_is_not_spent_on_a_sidecar_that_expects_another_identity(plane: Plane) -> None:
+    token = await plane.token("shop/payments")
+    caller = await plane.link()
+    expected = "spiffe://cluster.local/ns/shop/sa/checkout"
+    answer = await caller.ask(CertificateRequest(build_csr(new_key()), token, expected))
+    assert isinstance(answer, Nack)
+    assert answer.code == "token_for_other_workload"
+    assert isinstance(await ask(plane, token), Certificate), "the token was not used up by the refusal"
+
+
 async def test_a_link_cannot_use_the_token_of_another_workload(plane: Plane) -> None:
     token = await plane.token("shop/payments")
     caller = await plane.link(await plane.svid("shop/checkout"))
