@@ -59,7 +59,8 @@ class Exchange:
     """One exchange. `own` says whether Doorward's own fields are dropped from the response; `draining` whether the
     client is to go elsewhere with its next request.
 
-    `begun` says that the response has begun, `answered` that a byte came from the upstream.
+    `begun` says that the response has begun, `answered` that a byte came from the upstream. `goes_on` is None until
+    the whole response was sent, then whether the client's connection can carry the next exchange.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Exchange:
     ) -> None:
         self.begun = False
         self.answered = False
+        self.goes_on: bool | None = None
         self._client = client
         self._upstream = upstream
         self._request = request
@@ -83,13 +85,12 @@ class Exchange:
         self._own = own
         self._draining = draining
         self._uploaded = False
-        self._keep_client = False
         self._tunnel = False
         self._failure: HttpEnded | Aborted | None = None
         self._response_due = trio.CancelScope()
 
-    async def run(self) -> bool:
-        """Carry the exchange. Returns whether the client's connection can carry the next one.
+    async def run(self) -> None:
+        """Carry the exchange to its end: look at `goes_on`, also where the call was cancelled.
 
         Raises HttpEnded where an answer of ours has to follow, Aborted where none can.
         """
@@ -112,7 +113,6 @@ class Exchange:
             raise Aborted(self._failure.reason) if self.begun else self._failure
         if self._tunnel:
             await self._relay()
-        return self._keep_client
 
     # Up
 
@@ -194,8 +194,8 @@ class Exchange:
         upstream, request = self._upstream, self._request.head
         framing = headers.response_framing(head, request.version)
         in_time = self._uploaded
-        self._keep_client = in_time and request.persistent and framing is not Body.UNTIL_CLOSE and not self._draining()
-        fields = headers.response_fields(head, own=self._own, close=not self._keep_client)
+        goes_on = in_time and request.persistent and framing is not Body.UNTIL_CLOSE and not self._draining()
+        fields = headers.response_fields(head, own=self._own, close=not goes_on)
         pending = bytearray(writing.response_head(head.status, head.reason, fields, framing))
         event: ResponseHead | bytes | End | None = b""
         while not isinstance(event, End):
@@ -213,6 +213,7 @@ class Exchange:
         upstream.finished = in_time
         upstream.keep = in_time and head.persistent and not upstream.reader.buffered and not upstream.reader.ended
         upstream.patience = _patience(head)
+        self.goes_on = goes_on
 
     async def _send_down(self, data: bytearray) -> None:
         if data:
@@ -269,6 +270,7 @@ class Exchange:
         finally:
             record.bytes_in += tally.from_a
             record.bytes_out += tally.from_b
+        self.goes_on = False
         if reason := _TUNNEL_ENDINGS.get(ending):
             raise Aborted(reason)
 

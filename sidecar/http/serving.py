@@ -119,7 +119,7 @@ class Conversation:
             record.reason = (self._live and self._live.ended) or Reason.DRAINING
             raise
         finally:
-            self._live = None
+            self._live = self._exchange = None
             self._write(record)
 
     def _write(self, record: Record) -> None:
@@ -134,25 +134,24 @@ class Conversation:
         record.method = head.method
         record.traceparent = b"".join(values(head.fields, b"traceparent")[:1]).decode("latin-1")
         live = self._live = self._route.live()
-        self._exchange = None
-        goes_on: bool | None = None
         ended: HttpEnded | None = None
         with self._proxy.live.register(live):
             try:
                 request = self._route.admit(head, record, live)
-                goes_on = await self._carry(request, record, live)
+                await self._carry(request, record, live)
             except HttpEnded as failure:
                 ended = failure
             except Refused as failure:
                 ended = self._translated(failure)
-        if goes_on is not None:
-            return goes_on
+        # A response that was sent whole stands, also where the exchange was ended from outside a moment later.
+        if self._exchange is not None and self._exchange.goes_on is not None:
+            return self._exchange.goes_on
         if ended is None:
             assert live.ended is not None, "only end() cancels the scope"
             ended = Failed(live.ended) if live.ended is Reason.DRAINING else Denied(live.ended)
         return await self._answer(ended, head, record)
 
-    async def _carry(self, request: Request, record: Record, live: LiveConnection, *, fresh: bool = False) -> bool:
+    async def _carry(self, request: Request, record: Record, live: LiveConnection, *, fresh: bool = False) -> None:
         """One exchange; once more on a fresh connection where law 19 lets it be sent again."""
         async with self._route.upstream(record, live, fresh=fresh) as upstream:
             exchange = self._exchange = Exchange(
@@ -165,12 +164,14 @@ class Conversation:
                 draining=self._draining,
             )
             try:
-                return await exchange.run()
+                await exchange.run()
             except Failed as failed:
                 died = failed.reason is Reason.UPSTREAM_RESET and upstream.reused and not exchange.answered
                 if not (died and request.repeatable):
                     raise
-        return await self._carry(request, record, live, fresh=True)
+            else:
+                return
+        await self._carry(request, record, live, fresh=True)
 
     def _translated(self, refused: Refused) -> Failed:
         """The details name addresses: they are for our log, not for the caller."""

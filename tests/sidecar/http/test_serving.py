@@ -32,12 +32,12 @@ async def answered(talk: Talk) -> tuple[bytes, dict[str, Any]]:
 
 
 async def until_broken(stream: MemoryStream, piece: bytes, pause: float = 0) -> None:
-    """Send the piece again and again until the other end is gone."""
+    """Send the piece again and again until either end is gone."""
     try:
         while True:
             await stream.send_all(piece)
             await trio.sleep(pause)
-    except trio.BrokenResourceError:
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
         pass
 
 
