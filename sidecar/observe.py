@@ -21,6 +21,7 @@ from sidecar.settings import Limits
 from transport import PlainStream, serve
 
 MAX_HEAD_BYTES: Final = 8 * 1024
+RECEIVE_BYTES: Final = 4 * 1024
 MAX_REQUESTS: Final = 100  # on one connection
 
 JSON: Final = "application/json"
@@ -146,7 +147,8 @@ async def _next_event(stream: PlainStream, connection: h11.Connection) -> object
         event = connection.next_event()
         if event is not h11.NEED_DATA:
             return event
-        connection.receive_data(await stream.receive_some())
+        # In small pieces: h11 bounds only what is incomplete.
+        connection.receive_data(await stream.receive_some(RECEIVE_BYTES))
 
 
 def _encoded(connection: h11.Connection, answer: Answer, *, head: bool) -> bytes:

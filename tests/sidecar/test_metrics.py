@@ -1,6 +1,7 @@
 """What is counted shows in the Prometheus text, and strangers cannot make it grow."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -91,3 +92,10 @@ def test_the_exposition_is_prometheus_text() -> None:
     metrics.refused("inbound", "not_tls")
     text = exposition(metrics).decode()
     assert 'doorward_sidecar_refused_total{direction="inbound",reason="not_tls"} 1.0' in text.splitlines()
+
+
+def test_every_metric_is_in_the_documentation() -> None:
+    docs = (Path(__file__).parents[2] / "docs/configuration/sidecar.md").read_text(encoding="utf-8")
+    for family in Metrics().registry.collect():
+        name = family.name.removeprefix("doorward_sidecar_") + ("_total" if family.type == "counter" else "")
+        assert f"| `{name}` |" in docs
