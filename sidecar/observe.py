@@ -119,9 +119,20 @@ async def _serve_connection(observe: Observe, timeout: float, sock: trio.socket.
                 break
             connection.start_next_cycle()
         with trio.move_on_after(timeout):
-            await stream.aclose()
+            await _close_read(stream)
     except (trio.BrokenResourceError, trio.ClosedResourceError):
         return  # the caller left
+    finally:
+        sock.close()
+
+
+async def _close_read(stream: PlainStream) -> None:
+    """Close so that the caller can read the last answer: unread bytes would turn the close into a reset."""
+    await stream.send_eof()
+    left = 2 * MAX_HEAD_BYTES
+    while left > 0 and (data := await stream.receive_some()):
+        left -= len(data)
+    await stream.aclose()
 
 
 async def _one_request(observe: Observe, stream: PlainStream, connection: h11.Connection) -> None:
