@@ -126,6 +126,7 @@ def test_a_policy_that_another_covers_is_named(
         ({"source": [{"workload": "a"}]}, {"source": [{"workload": "a"}, {"workload": "b"}]}),
         ({"source": [{"workload": "a"}]}, {"source": [{"identity": "spiffe://x/ns/shop/sa/a"}]}),
         ({"mode": "audit"}, {"http": [{"methods": ["GET"]}]}),
+        ({}, {"mode": "audit", "http": [{"methods": ["GET"]}]}),
     ],
 )
 def test_a_policy_that_adds_something_is_not_named(

@@ -116,6 +116,7 @@ BAD_SPECS: list[tuple[dict[str, Any], str, str]] = [
     ({"source": [{"identity": "spiffe://x/y/"}]}, "spec.from[0].identity", "path segment ''"),
     ({"source": [{"identity": ["spiffe://x/y"]}]}, "spec.from[0].identity", "must be a text, got a list"),
     ({"source": [{"unauthenticated": False}]}, "spec.from[0].unauthenticated", "must be true, got false"),
+    ({"source": [{"unauthenticated": 1}]}, "spec.from[0].unauthenticated", "must be true, got 1"),
     ({"source": [{"unauthenticated": "true"}]}, "spec.from[0].unauthenticated", "must be true, got 'true'"),
     ({"source": [{"unauthenticated": True, "addresses": []}]}, "spec.from[0].addresses", "is empty"),
     (
