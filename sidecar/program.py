@@ -122,6 +122,7 @@ class Sidecar:
         if faults:
             raise CannotStart("\n".join(faults))
         self.readiness.listening = True
+        self.readiness.look()
         return link
 
     def _control_link(self) -> ControlLink:
