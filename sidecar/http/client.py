@@ -4,9 +4,6 @@ Foreign exceptions end here. What a client does wrong is HttpRefused where an an
 where nobody is left to read one.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import trio
 
 from mesh.policy.reasons import Reason
@@ -43,13 +40,17 @@ class Client:
         """
         if not self._reader.buffered and not await self._first_byte(patience):
             return None
-        with self._refusals_noted(), trio.move_on_after(self._limits.request_head_timeout):
-            while (event := self._reader.next_event()) is None:
-                await self._receive()
-            assert isinstance(event, RequestHead)
-            self.body_open = True
-            return event
-        raise HttpRefused(Reason.DOWNSTREAM_TIMEOUT, 408, "the request's head did not come to its end in time")
+        event = self._next_event()
+        if event is None:
+            with trio.move_on_after(self._limits.request_head_timeout):
+                while event is None:
+                    await self._receive()
+                    event = self._next_event()
+        if event is None:
+            raise HttpRefused(Reason.DOWNSTREAM_TIMEOUT, 408, "the request's head did not come to its end in time")
+        assert isinstance(event, RequestHead)
+        self.body_open = True
+        return event
 
     def stop_waiting(self) -> None:
         """Make a next_head() that has seen no byte yet return None."""
@@ -58,8 +59,7 @@ class Client:
 
     def body_at_hand(self) -> bytes | End | None:
         """What has arrived of the body; None: receive() more. Raises HttpRefused or Aborted."""
-        with self._refusals_noted():
-            event = self._reader.next_event()
+        event = self._next_event()
         assert not isinstance(event, RequestHead)
         if isinstance(event, End):
             self.body_open = False
@@ -147,10 +147,9 @@ class Client:
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             raise Aborted(Reason.DOWNSTREAM_RESET) from None
 
-    @contextmanager
-    def _refusals_noted(self) -> Iterator[None]:
+    def _next_event(self) -> RequestHead | bytes | End | None:
         try:
-            yield
+            return self._reader.next_event()
         except HttpRefused:
             self._garbled = True
             raise

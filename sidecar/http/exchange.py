@@ -193,6 +193,9 @@ class Exchange:
     async def _pass_response(self, head: ResponseHead) -> None:
         upstream, request = self._upstream, self._request.head
         framing = headers.response_framing(head, request.version)
+        if not self._uploaded:
+            # A fast upstream answers before the upload's task has its turn again after its last send.
+            await trio.lowlevel.checkpoint()
         in_time = self._uploaded
         goes_on = in_time and request.persistent and framing is not Body.UNTIL_CLOSE and not self._draining()
         fields = headers.response_fields(head, own=self._own, close=not goes_on)

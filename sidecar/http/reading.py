@@ -136,9 +136,8 @@ def _request(raw: bytes) -> RequestHead:
 def _response(raw: bytes, method: str) -> ResponseHead:
     refusals.check_response_head(raw)
     connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=len(raw))
-    connection.send(
-        _ASKED
-    )  # h11 reads no response, and no 101, before it has seen a request; what it means is ours to tell
+    if raw[9:10] == b"1":
+        connection.send(_ASKED)  # h11 reads no 1xx before it has seen a request that could be answered so
     event = _by_h11(connection, raw)
     assert isinstance(event, h11.Response | h11.InformationalResponse)
     fields = tuple(event.headers.raw_items())

@@ -35,24 +35,23 @@ FOLD: Final = bytes(b if chr(b).isalnum() and b < 128 else ord("-") for b in ran
 
 def check_request_head(raw: bytes) -> None:
     """Judge a request's head, from its first byte to the empty line. Raises HttpRefused."""
-    start, fields = _judged(raw, check_request_line)
-    _check_framing(fields, start[-3:])
-    _check_host(fields, start[-3:])
+    fields = _fields(raw, check_request_line)
+    version = raw[: raw.index(b"\r")][-3:]
+    _check_framing(fields, version)
+    _check_host(fields, version)
 
 
 def check_response_head(raw: bytes) -> None:
     """Judge a response's head, from its first byte to the empty line. Raises HttpRefused, always with 502."""
     try:
-        start, fields = _judged(raw, check_status_line)
-        _check_framing(fields, start[5:8])
+        _check_framing(_fields(raw, check_status_line), raw[5:8])
     except HttpRefused as refused:
         raise blamed_on_upstream(refused) from None
 
 
 def check_trailers(raw: bytes) -> Fields:
     """Judge the field lines that follow a last chunk, empty line included, and return them. Raises HttpRefused."""
-    _, fields = _judged(raw, None)
-    return tuple(fields)
+    return tuple(_fields(raw, None))
 
 
 def blamed_on_upstream(refused: HttpRefused) -> HttpRefused:
@@ -60,8 +59,8 @@ def blamed_on_upstream(refused: HttpRefused) -> HttpRefused:
     return HttpRefused(Reason.UPSTREAM_MALFORMED, 502, refused.detail)
 
 
-def check_line(line: bytes, number: int, start_line: StartLine | None) -> bytes:
-    """Judge line `number` (from 0) of a head; `line` has its LF. Returns it without CRLF. Raises HttpRefused.
+def check_line(line: bytes, number: int, start_line: StartLine | None) -> tuple[bytes, bytes] | None:
+    """Judge line `number` (from 0) of a head; `line` has its LF. Returns the field that it holds. Raises HttpRefused.
 
     `start_line` judges line 0; None: there is none. A bare LF or CR is refused (RFC 9112 §2.2).
     """
@@ -72,11 +71,15 @@ def check_line(line: bytes, number: int, start_line: StartLine | None) -> bytes:
     content = line[:-2]
     if number == 0 and start_line is not None:
         start_line(content)
-    elif number > MAX_FIELDS and content:
+        return None
+    if not content:
+        return None
+    if number > MAX_FIELDS:
         raise HttpRefused(Reason.HEAD_TOO_LARGE, 431, f"more than {MAX_FIELDS} header lines")
-    elif content:
-        _field(content)
-    return content
+    found = _FIELD_LINE.fullmatch(content)
+    if found is None:
+        _malformed("a header line is folded, has no name, or holds control bytes")
+    return found[1], found[2].strip(b" \t")
 
 
 def check_first_byte(first: int) -> None:
@@ -139,20 +142,13 @@ def _check_host(fields: list[tuple[bytes, bytes]], version: bytes) -> None:
         check_host(hosts[0])
 
 
-def _judged(raw: bytes, start_line: StartLine | None) -> tuple[bytes, list[tuple[bytes, bytes]]]:
-    """The start line and the fields of a whole head (of a block without start line: the fields)."""
-    *written, rest = raw.split(b"\n")
-    lines = [check_line(line + b"\n", number, start_line) for number, line in enumerate(written)]
-    if rest or b"" not in lines or lines.index(b"") != len(lines) - 1:
+def _fields(raw: bytes, start_line: StartLine | None) -> list[tuple[bytes, bytes]]:
+    """The fields of a whole head, each of its lines judged in turn; its one empty line is the last."""
+    *lines, rest = raw.split(b"\n")
+    fields = [check_line(line + b"\n", number, start_line) for number, line in enumerate(lines)]
+    if rest or not lines or lines[-1] != b"\r" or b"\r" in lines[:-1]:
         _malformed("the head has no end, or more behind it")
-    return lines[0], [_field(line) for line in lines[0 if start_line is None else 1 : -1]]
-
-
-def _field(line: bytes) -> tuple[bytes, bytes]:
-    found = _FIELD_LINE.fullmatch(line)
-    if found is None:
-        _malformed("a header line is folded, has no name, or holds control bytes")
-    return found[1], found[2].strip(b" \t")
+    return [field for field in fields if field is not None]
 
 
 def _malformed(detail: str) -> NoReturn:
