@@ -29,6 +29,7 @@ MAX_METHOD: Final = 32
 BATCH_SECONDS: Final = 0.02  # lines gather this long before one write: a thread hop costs as much as ten lines
 FLUSH_SECONDS: Final = 2.0  # for the last lines at the end, where nobody may read any more
 
+_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode  # json.dumps would build one per line
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
 
 
@@ -102,7 +103,7 @@ class Record:
         said["bytes_in"], said["bytes_out"] = self.bytes_in, self.bytes_out
         duration = self.seconds * 1000 if self.duration_ms is None else self.duration_ms
         said["duration_ms"] = round(duration, 3)
-        return json.dumps(said, separators=(",", ":")).encode() + b"\n"
+        return _encode(said).encode() + b"\n"
 
     def _bounded_keys(self) -> dict[str, Any]:
         said: dict[str, Any] = {}

@@ -76,13 +76,21 @@ class ControlLink:
             try:
                 await self._one_session()
             except LinkFailed as failure:
-                self._identity.session_failed(failure.code)
-                self._metrics.control_link(failure.code)
-                self._readiness.link_problem = str(failure)
-                self._readiness.look()
-                wait = self._backoff.next()
-                log.warning("control link failed", code=failure.code, problem=str(failure), retry_in=round(wait, 2))
-                await trio.sleep(wait)
+                await self._after(failure.code, str(failure))
+            except Exception as error:  # noqa: BLE001  # a fault of ours here must not end the traffic
+                self._metrics.unexpected("link")
+                log.error("control link failed in a way that no code foresaw", exception=error)
+                await self._after("internal_error", f"the control link failed: {type(error).__name__}")
+
+    async def _after(self, code: str, problem: str) -> None:
+        """Say what went wrong with a session, and wait."""
+        self._identity.session_failed(code)
+        self._metrics.control_link(code)
+        self._readiness.link_problem = problem
+        self._readiness.look()
+        wait = self._backoff.next()
+        log.warning("control link failed", code=code, problem=problem, retry_in=round(wait, 2))
+        await trio.sleep(wait)
 
     async def leave(self) -> None:
         """Tell the control plane that nothing listens here any more, where it can be told within a second."""

@@ -299,3 +299,29 @@ async def test_leaving_announces_that_nothing_listens_any_more(world: World, moc
     await world.link.leave()
     await world.until(lambda: len(world.simulator.links[-1].said(Announce)) == 2, 5)
     assert world.simulator.links[-1].said(Announce)[1] == Announce((), ("shop/payments:8080",))
+
+
+async def test_a_fault_of_our_own_in_the_link_is_logged_and_tried_again(
+    world: World, mock_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.until(lambda: not world.readiness.missing(), 5)
+
+    async def fail(*_: object) -> None:
+        raise KeyError("nobody foresaw this")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(InMemory, "connect", fail)
+        await world.simulator.links[-1].stream.aclose()
+        await world.until(lambda: world.count("unexpected_errors_total", where="link") > 2, 60)
+    assert not world.readiness.missing()
+    await world.until(lambda: world.count("control_link_up"), 60)
+
+
+async def test_a_certificate_that_tls_refuses_is_replaced_by_the_token(world: World, mock_clock: Clock) -> None:
+    await world.until(lambda: not world.readiness.missing(), 5)
+    svid = world.mesh.svid
+    world.way.refuses = svid
+    await world.simulator.links[-1].stream.aclose()
+    await world.until(lambda: world.mesh.svid is not svid, 60)
+    assert world.count("control_links_total", outcome="refused") == 1
+    await world.until(lambda: world.count("control_link_up"), 60)
