@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -161,3 +162,17 @@ async def test_a_broken_pipe_loses_lines_and_nothing_else(pipe: tuple[int, int])
         nursery.start_soon(log.run)
         nursery.cancel_scope.cancel()
     assert metrics.registry.get_sample_value("doorward_sidecar_log_lines_lost_total") == 1
+
+
+def test_every_key_is_in_the_documentation() -> None:
+    docs = (Path(__file__).parents[2] / "docs/configuration/sidecar.md").read_text(encoding="utf-8")
+    record = Record.start("inbound", "http", instance="x")
+    for name in ("source", "destination", "peer_address", "method", "path", "policy", "tls_group"):
+        setattr(record, name, "x")
+    record.port, record.status, record.rule, record.snapshot = 1, 200, 0, 1
+    record.nearest, record.audit = NearMiss("a", "b", "c", "d"), (AuditFinding("allow", None, None),)
+    record.traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    line = said(record)
+    assert len(line) == 23
+    for key in line:
+        assert f"`{key}`" in docs, key

@@ -207,7 +207,7 @@ async def test_what_does_not_finish_is_ended_at_the_bound(tmp_path: Path) -> Non
         sidecar.process.send_signal(signal.SIGTERM)
         began = trio.current_time()
         assert await sidecar.exit() == 0
-        assert 0.25 < trio.current_time() - began < 3
+        assert 0.25 < trio.current_time() - began < 10
         assert [record["reason"] for record in sidecar.records()] == ["draining"]
         await stream.aclose()
 
