@@ -14,7 +14,7 @@ from sidecar.settings import Limits, Settings
 from sidecar.view import Mesh
 from transport import Budget
 
-HANDSHAKES_PER_TURN = 4  # handshake steps, a millisecond each, before established traffic gets a turn (law 31)
+HANDSHAKES_PER_TURN = 16  # steps of about 1 ms: a burst neither holds the loop (law 31) nor waits behind it for seconds
 
 T = TypeVar("T")
 

@@ -29,7 +29,7 @@ async def test_psql_works_and_its_session_ends_when_its_policy_is_removed(mesh: 
         session = await nursery.start(start)
         await trio.sleep(0.5)
         assert session.returncode is None, "the session was to be open when its policy goes"
-        removed = await mesh.doorward("policy", "delete", "ledger-calls-database", "-n", "shop")
+        removed = await mesh.doorward("policy", "delete", "shop/ledger-calls-database")
         assert removed.exit == 0, removed
         with trio.fail_after(10):
             assert await session.wait() != 0
