@@ -23,7 +23,7 @@ from sidecar.http.heads import Body, RequestHead, values
 from sidecar.http.pool import Pooled
 from sidecar.live import LiveConnection
 from sidecar.proxy import Proxy
-from sidecar.refused import Refused
+from sidecar.refused import NotReady, Refused
 
 # What ends a whole connection, not only the request that met it.
 _LEAVING: Final = frozenset(
@@ -175,7 +175,10 @@ class Conversation:
 
     def _translated(self, refused: Refused) -> Failed:
         """The details name addresses: they are for our log, not for the caller."""
-        log.info("upstream failed", direction=self._route.direction, reason=refused.reason, detail=refused.detail)
+        direction = self._route.direction
+        if isinstance(refused, NotReady):
+            self._proxy.metrics.refused(direction, refused.reason)
+        log.info("a request failed", direction=direction, reason=refused.reason, detail=refused.detail)
         return Failed(refused.reason)
 
     async def _answer(self, ended: HttpEnded, head: RequestHead | None, record: Record) -> bool:

@@ -317,15 +317,15 @@ async def test_an_endpoint_with_another_identity_gets_no_byte(mesh: Mesh) -> Non
     assert not app.heads
 
 
-@pytest.mark.parametrize(("hours", "reason"), [(2, "own_certificate_expired")])
-async def test_nothing_is_sent_with_a_certificate_that_has_run_out(mesh: Mesh, hours: int, reason: str) -> None:
+async def test_nothing_is_sent_with_a_certificate_that_has_run_out(mesh: Mesh) -> None:
     await mesh.start(app := App())
     caller = await mesh.caller()
     assert (await caller.get("/"))[0].status == 200
-    mesh.checkout.now.append(datetime.now(UTC) + timedelta(hours=hours))
+    mesh.checkout.now.append(datetime.now(UTC) + timedelta(hours=2))
     head, body = await caller.get("/")
-    assert (head.status, json.loads(body)["reason"]) == (503, reason)
+    assert (head.status, json.loads(body)["reason"]) == (503, "own_certificate_expired")
     assert len(app.heads) == 1
+    assert mesh.checkout.counted("refused_total", direction="outbound", reason="own_certificate_expired") == 1
 
 
 # The application fails
@@ -519,6 +519,32 @@ async def test_idle_connections_are_closed_in_time(mesh: Mesh) -> None:
     assert len(mesh.payments.proxy.shared(Pool.of)) == 0
 
 
+async def test_only_so_many_idle_connections_are_kept(mesh: Mesh) -> None:
+    both_there = trio.Event()
+
+    async def meeting(stream: PlainStream) -> None:
+        while head := await stream.receive_some():
+            if app.connections == 2:
+                both_there.set()
+            await both_there.wait()
+            await stream.send_all(app.answer(head))
+        app.open.discard(stream)
+
+    async def counted(stream: PlainStream) -> None:
+        app.connections += 1
+        app.open.add(stream)
+        await meeting(stream)
+
+    app = App()
+    await mesh.start(counted, limits=Limits(pool_connections=1))
+    callers = [await mesh.caller(), await mesh.caller()]
+    async with trio.open_nursery() as nursery:
+        for caller in callers:
+            nursery.start_soon(caller.get, "/")
+    await eventually(lambda: len(app.open) == 1)
+    assert len(mesh.payments.proxy.shared(Pool.of)) == 1
+
+
 async def test_a_connection_is_given_up_before_the_application_closes_it(mesh: Mesh) -> None:
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nKeep-Alive: max=9, timeout=1\r\n\r\n"
     await mesh.start(app := App(answer=lambda _: answer))
@@ -534,13 +560,22 @@ async def test_a_caller_whose_certificate_has_run_out_is_turned_away(mesh: Mesh)
     await caller.get("/")
     await caller.stream.send_all(b"GET /2 HTTP/1.1\r\n")
     await trio.sleep(0.05)
-    mesh.payments.proxy.mesh.replace_svid(mesh.pki.svid("shop/payments"))
-    peer_ends = mesh.payments.written[0].time + timedelta(hours=2)
-    mesh.payments.now.append(peer_ends)
+    later = mesh.pki.svid("shop/payments", lifetime=timedelta(hours=5))
+    mesh.payments.proxy.mesh.replace_svid(later)
+    mesh.payments.now.append(datetime.now(UTC) + timedelta(hours=2))
     head, body = await caller.ask(b"Host: payments\r\n\r\n")
-    assert head.status in (403, 503)
-    assert json.loads(body)["reason"] in ("certificate_retired", "own_certificate_expired")
+    assert (head.status, json.loads(body)["reason"]) == (403, "certificate_retired")
+    await caller.hears_the_end()
     assert len(app.heads) == 1
+
+
+async def test_an_idle_caller_is_told_to_leave_when_a_certificate_runs_out(mesh: Mesh) -> None:
+    await mesh.start(App())
+    caller = await mesh.direct()
+    not_after = mesh.payments.proxy.mesh.current()[1].not_after
+    mesh.payments.now.append(not_after - timedelta(seconds=0.3))
+    await caller.get("/")
+    await caller.hears_the_end()
 
 
 # Live changes
