@@ -3,6 +3,7 @@
     upload      request head and body -> upstream, then watch whether the client goes away
     download    interim responses, head and body -> client; or 101, and then both ways through the relay
 
+Of a request without a body the upload is over at once, and the client is watched only where the response takes long.
 The upload may still run when the response begins: an early response is passed on at once, and neither connection is
 used again (law 19). What ends one direction ends both. Before the response has begun a failure becomes an answer
 (HttpEnded), afterwards nothing is left but to reset both ends, so that truncation shows (Aborted).
@@ -10,6 +11,7 @@ used again (law 19). What ends one direction ends both. Before the response has 
 
 import re
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final
 
 import trio
@@ -26,6 +28,7 @@ from sidecar.http.pool import Pooled
 from sidecar.relay import Ending, Tally, relay
 from sidecar.settings import Limits
 
+PROMPT_SECONDS: Final = 0.5  # for a response to begin before the client is watched for going away
 REPEATABLE: Final = ("GET", "HEAD", "OPTIONS")  # law 19
 
 _KEEP_ALIVE: Final = re.compile(rb"timeout=([0-9]{1,6})")
@@ -84,9 +87,9 @@ class Exchange:
         self._limits = limits
         self._own = own
         self._draining = draining
+        self._upload_over = False  # nothing more will be sent; `_uploaded`: and all of it was taken
         self._uploaded = False
         self._tunnel = False
-        self._failure: HttpEnded | Aborted | None = None
         self._response_due = trio.CancelScope()
 
     async def run(self) -> None:
@@ -95,36 +98,66 @@ class Exchange:
         Raises HttpEnded where an answer of ours has to follow, Aborted where none can.
         """
         self._upstream.reader.expect(self._request.head.method)
-        if self._request.head.expects_continue:
-            self._expect_response()
-        async with trio.open_nursery() as nursery:
-
-            async def walled(part: Callable[[], Awaitable[None]]) -> None:
-                try:
-                    await part()
-                except (HttpEnded, Aborted) as failure:
-                    self._failure = self._failure or failure
-                    nursery.cancel_scope.cancel()
-
-            nursery.start_soon(walled, self._upload)
-            await walled(self._download)
-            nursery.cancel_scope.cancel()
-        if self._failure is not None:
-            raise Aborted(self._failure.reason) if self.begun else self._failure
+        try:
+            if await self._is_prompt():
+                await self._download()
+            else:
+                await self._both_ways()
+        except HttpEnded as failure:
+            if self.begun:
+                raise Aborted(failure.reason) from None
+            raise
         if self._tunnel:
             await self._relay()
 
+    async def _is_prompt(self) -> bool:
+        """Send a request without a body, and see whether its response begins before anyone loses patience.
+
+        Most do, and need no second task: it would cost a third of the whole exchange.
+        """
+        if self._request.head.framing not in (Body.NONE, 0):
+            return False
+        await self._upload()
+        with trio.move_on_after(min(PROMPT_SECONDS, self._limits.response_head_timeout)):
+            await self._receive()
+            return True
+        return False
+
+    async def _both_ways(self) -> None:
+        """Upload and download at the same time. Raises what the first of them raised."""
+        first: HttpEnded | Aborted | None = None
+
+        async def walled(part: Callable[[], Awaitable[None]]) -> None:
+            nonlocal first
+            try:
+                await part()
+            except (HttpEnded, Aborted) as failure:
+                first = first or failure
+                nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(walled, self._upload_and_watch)
+            await walled(self._download)
+            nursery.cancel_scope.cancel()
+        if first is not None:
+            raise first
+
     # Up
 
+    async def _upload_and_watch(self) -> None:
+        if not self._upload_over:
+            await self._upload()
+        if self._uploaded:
+            await self._client.watch()
+
     async def _upload(self) -> None:
-        try:
-            await self._send_request()
-        except _UpstreamDeaf:
+        if self._request.head.expects_continue:
             self._expect_response()
-            return
-        self._uploaded = True
+        with suppress(_UpstreamDeaf):
+            await self._send_request()
+            self._uploaded = True
+        self._upload_over = True
         self._expect_response()
-        await self._client.watch()
 
     async def _send_request(self) -> None:
         request, client = self._request, self._client
