@@ -2,7 +2,8 @@
 
 Pure, in the order in which a message passes:
     refusals    the law about heads; blocks finds where a head ends; bodies takes content by its framing
-    reading     RequestReader, ResponseReader: bytes -> RequestHead | ResponseHead (heads), content, End
+    reading     RequestReader, ResponseReader: bytes -> RequestHead | ResponseHead, content, End
+    heads       those two as values, and Request: what goes upstream instead of what the client said
     targets     the canonical target and the host that a request asks for
     headers     which fields pass, and which are ours to set
     writing     heads and bodies -> bytes, always anew

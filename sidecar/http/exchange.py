@@ -9,13 +9,11 @@ used again (law 19). What ends one direction ends both. Before the response has 
 (HttpEnded), afterwards nothing is left but to reset both ends, so that truncation shows (Aborted).
 """
 
-import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
 
 import trio
-from attrs import frozen
 
 from mesh.policy.reasons import Reason
 from sidecar.access_log import Record
@@ -23,35 +21,18 @@ from sidecar.http import headers, writing
 from sidecar.http.bodies import End
 from sidecar.http.client import Client
 from sidecar.http.failures import Aborted, Failed, HttpEnded, HttpRefused, Truncated
-from sidecar.http.heads import Body, Fields, RequestHead, ResponseHead, elements
+from sidecar.http.heads import Body, Request, ResponseHead
 from sidecar.http.pool import Pooled
 from sidecar.relay import Ending, Tally, relay
 from sidecar.settings import Limits
 
 PROMPT_SECONDS: Final = 0.5  # for a response to begin before the client is watched for going away
-REPEATABLE: Final = ("GET", "HEAD", "OPTIONS")  # law 19
 
-_KEEP_ALIVE: Final = re.compile(rb"timeout=([0-9]{1,6})")
 _TUNNEL_ENDINGS: Final = {
     Ending.A_BROKE: Reason.DOWNSTREAM_RESET,
     Ending.B_BROKE: Reason.UPSTREAM_RESET,
     Ending.IDLE: Reason.IDLE_TIMEOUT,
 }
-
-
-@frozen
-class Request:
-    """A request as it goes upstream: what the client said in `head`, and what is written instead."""
-
-    head: RequestHead
-    target: bytes
-    fields: Fields
-    upgrade: bool = False
-
-    @property
-    def repeatable(self) -> bool:
-        """Whether it may be sent again on a fresh connection where a reused one turns out to be dead."""
-        return self.head.method in REPEATABLE and self.head.framing in (Body.NONE, 0)
 
 
 class _UpstreamDeaf(Exception):
@@ -248,7 +229,7 @@ class Exchange:
                 await self._receive_body()
         upstream.finished = in_time
         upstream.keep = in_time and head.persistent and not upstream.reader.buffered and not upstream.reader.ended
-        upstream.patience = _patience(head)
+        upstream.patience = headers.keep_alive_seconds(head)
         self.goes_on = goes_on
 
     async def _send_down(self, data: bytearray) -> None:
@@ -309,11 +290,3 @@ class Exchange:
         self.goes_on = False
         if reason := _TUNNEL_ENDINGS.get(ending):
             raise Aborted(reason)
-
-
-def _patience(head: ResponseHead) -> float | None:
-    """How long the upstream keeps the connection open, less a second for the request on its way."""
-    for element in elements(head.fields, b"keep-alive"):
-        if found := _KEEP_ALIVE.fullmatch(element):
-            return max(0.0, float(found[1]) - 1.0)
-    return None

@@ -4,6 +4,7 @@ The order is law 17: first the hop-by-hop fields and what Connection nominates g
 whose name folds to one of Doorward's own, and last the caller's identity is set, as one element, from TLS alone.
 """
 
+import re
 from collections.abc import Set as AbstractSet
 from typing import Final
 
@@ -15,6 +16,7 @@ IDENTITY: Final = b"x-forwarded-client-cert"
 DECISION: Final = b"x-doorward-decision"
 _OWN_PREFIX: Final = b"x-doorward-"
 
+_KEEP_ALIVE: Final = re.compile(rb"timeout=([0-9]{1,6})")
 _HOP_BY_HOP: Final = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade", b"http2-settings")
 )
@@ -96,6 +98,14 @@ def response_framing(head: ResponseHead, version: tuple[int, int]) -> Framing:
     if isinstance(head.framing, int):
         return head.framing
     return Body.CHUNKED if version == (1, 1) else Body.UNTIL_CLOSE
+
+
+def keep_alive_seconds(head: ResponseHead) -> float | None:
+    """How long an upstream says it keeps an idle connection open, less one for the request on its way."""
+    for element in elements(head.fields, b"keep-alive"):
+        if found := _KEEP_ALIVE.fullmatch(element):
+            return max(0.0, float(found[1]) - 1.0)
+    return None
 
 
 def trailers(fields: Fields, *, own: bool) -> Fields:

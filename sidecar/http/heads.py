@@ -4,8 +4,11 @@ Nothing here came straight from a peer: refusals.py has checked every head and r
 """
 
 from enum import Enum
+from typing import Final
 
 from attrs import frozen
+
+_REPEATABLE: Final = ("GET", "HEAD", "OPTIONS")  # law 19
 
 Fields = tuple[tuple[bytes, bytes], ...]
 """Field lines in the order in which they came: (name as written, value without surrounding whitespace)."""
@@ -70,6 +73,21 @@ class ResponseHead:
             and self.framing is not Body.UNTIL_CLOSE
             and b"close" not in elements(self.fields, b"connection")
         )
+
+
+@frozen
+class Request:
+    """A request as it goes upstream: what the client said in `head`, and what is written instead."""
+
+    head: RequestHead
+    target: bytes
+    fields: Fields
+    upgrade: bool = False
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether it may be sent again on a fresh connection where a reused one turns out to be dead."""
+        return self.head.method in _REPEATABLE and self.head.framing in (Body.NONE, 0)
 
 
 def values(fields: Fields, name: bytes) -> list[bytes]:

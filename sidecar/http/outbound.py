@@ -14,9 +14,8 @@ from sidecar.access_log import Record
 from sidecar.balance import choose
 from sidecar.http import headers
 from sidecar.http.client import Client
-from sidecar.http.exchange import Request
 from sidecar.http.failures import HttpRefused
-from sidecar.http.heads import RequestHead
+from sidecar.http.heads import Request, RequestHead
 from sidecar.http.pool import Pool, Pooled
 from sidecar.http.reading import ResponseReader
 from sidecar.http.serving import Conversation

@@ -17,9 +17,9 @@ from sidecar import log
 from sidecar.access_log import Record
 from sidecar.http.answers import answer
 from sidecar.http.client import Client
-from sidecar.http.exchange import Exchange, Request
+from sidecar.http.exchange import Exchange
 from sidecar.http.failures import Aborted, Denied, Failed, HttpEnded, HttpRefused
-from sidecar.http.heads import Body, RequestHead, values
+from sidecar.http.heads import Body, Request, RequestHead, values
 from sidecar.http.pool import Pooled
 from sidecar.live import LiveConnection
 from sidecar.proxy import Proxy

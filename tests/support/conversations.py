@@ -11,9 +11,8 @@ from mesh.policy.reasons import Reason
 from sidecar.access_log import Record
 from sidecar.http import headers
 from sidecar.http.client import Client
-from sidecar.http.exchange import Request
 from sidecar.http.failures import Denied
-from sidecar.http.heads import RequestHead
+from sidecar.http.heads import Request, RequestHead
 from sidecar.http.pool import Pooled
 from sidecar.http.reading import ResponseReader
 from sidecar.http.serving import Conversation
