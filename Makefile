@@ -22,7 +22,7 @@ demo: $(READY) ## run the mesh on this machine and watch it work (ONCE=1: once, 
 	@$(BIN)/python -m examples.demo $(if $(ONCE),--once)
 
 test: $(READY) ## run every test that this machine can run
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=auto
 
 check: $(READY) ## lint, types and the walls between the rooms
 	$(BIN)/ruff check .

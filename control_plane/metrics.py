@@ -1,9 +1,19 @@
 """What the control plane counts, on a registry of its own. Labels are names from our code, never what a peer sent."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+
+disable_created_metrics()  # a time stamp beside each counter would double the page
 
 
 class Metrics:
@@ -11,6 +21,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
         prefix = "doorward_control_plane_"
         self.links = Gauge(prefix + "links", "Sidecars connected with a certificate.", registry=registry)
         self.unauthenticated_links = Gauge(

@@ -9,12 +9,22 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 
 OTHER: Final = "other"
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _PREFIX: Final = "doorward_sidecar"
 _PAIR: Final = ("direction", "source", "destination")
+
+disable_created_metrics()  # a time stamp beside each counter would double the page
 
 
 class Metrics:
@@ -22,6 +32,7 @@ class Metrics:
 
     def __init__(self, *, identities: int = 200) -> None:
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
         self._identities = identities
         self._known: set[str] = set()
         self._opened = self._counter("connections_opened", "Connections accepted.", "direction")
