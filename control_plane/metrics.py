@@ -13,7 +13,8 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
-disable_created_metrics()  # a time stamp beside each counter would double the page
+# A time stamp beside each counter would double the page.
+disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client has left it untyped
 
 
 class Metrics:

@@ -24,7 +24,8 @@ SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 
 _PREFIX: Final = "doorward_sidecar"
 _PAIR: Final = ("direction", "source", "destination")
 
-disable_created_metrics()  # a time stamp beside each counter would double the page
+# A time stamp beside each counter would double the page.
+disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client has left it untyped
 
 
 class Metrics:

@@ -17,8 +17,8 @@ from control_plane.store.records import AuditEntry, Ban, Change, Revision, Store
 
 
 def moment(time: datetime) -> str:
-    """ISO 8601, UTC, whole seconds."""
-    return time.astimezone(UTC).isoformat(timespec="seconds")
+    """ISO 8601, UTC, with milliseconds."""
+    return time.astimezone(UTC).isoformat(timespec="milliseconds")
 
 
 def token(info: TokenInfo, workload_identity: str) -> dict[str, Any]:
