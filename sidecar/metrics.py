@@ -41,6 +41,9 @@ class Metrics:
         self._closed = self._counter("connections_closed", "Connections ended, by reason.", "direction", "reason")
         self._refused = self._counter("refused", "Calls refused before a policy was asked.", "direction", "reason")
         self._decisions = self._counter("decisions", "Policy decisions, by reason.", *_PAIR, "reason")
+        self._failed = self._counter(
+            "failed", "HTTP requests that did not come to their end, by reason.", "direction", "reason"
+        )
         self._requests = self._counter("requests", "HTTP requests, by class of status.", *_PAIR, "status")
         self._seconds = Histogram(
             f"{_PREFIX}_request_seconds",
@@ -80,6 +83,10 @@ class Metrics:
     def decision(self, direction: str, source: str, destination: str, reason: str) -> None:
         """decide() answered. `source` and `destination` are SPIFFE IDs, or ""."""
         self._child_decision(direction, self._bounded(source), self._bounded(destination), reason).inc()
+
+    def failed(self, direction: str, reason: str) -> None:
+        """An HTTP request that nobody forbade did not come to its end (mesh.policy.reasons.FAILURES)."""
+        self._child_failed(direction, reason).inc()
 
     def request(self, direction: str, source: str, destination: str, status_class: str, seconds: float) -> None:
         """One HTTP exchange ended. `status_class` is "2xx" and so on, or "none" where no response was sent."""
@@ -146,6 +153,7 @@ class Metrics:
         self._child_closed = keep(self._closed.labels)
         self._child_refused = keep(self._refused.labels)
         self._child_decision = keep(self._decisions.labels)
+        self._child_failed = keep(self._failed.labels)
         self._child_request = keep(self._requests.labels)
         self._child_seconds = keep(self._seconds.labels)
         self._child_bytes = keep(self._bytes.labels)

@@ -120,3 +120,22 @@ _TEXTS = {
     Reason.DRAINING: "this sidecar is shutting down",
     Reason.INTERNAL_ERROR: "the sidecar failed; its log says how",
 }
+
+FAILURES = frozenset(
+    {
+        Reason.NO_ENDPOINT,
+        Reason.UPSTREAM_REFUSED,
+        Reason.UPSTREAM_UNREACHABLE,
+        Reason.UPSTREAM_RESET,
+        Reason.UPSTREAM_MALFORMED,
+        Reason.UPSTREAM_TIMEOUT,
+        Reason.DOWNSTREAM_RESET,
+        Reason.DOWNSTREAM_TIMEOUT,
+        Reason.WRONG_SERVER_IDENTITY,
+        Reason.POLICY_CHANGED,
+        Reason.CERTIFICATE_RETIRED,
+        Reason.DRAINING,
+        Reason.INTERNAL_ERROR,
+    }
+)
+"""Reasons for which a call that nobody forbade did not come to its end."""

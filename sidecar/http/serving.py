@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 import trio
 
-from mesh.policy.reasons import Reason
+from mesh.policy.reasons import FAILURES, Reason
 from sidecar import log
 from sidecar.access_log import Record
 from sidecar.http.answers import answer
@@ -126,6 +126,8 @@ class Conversation:
         metrics, status = self._proxy.metrics, record.status
         status_class = f"{status // 100}xx" if status else "none"
         metrics.request(record.direction, record.source, record.destination, status_class, record.seconds)
+        if record.reason in FAILURES:
+            metrics.failed(record.direction, record.reason)
         metrics.bytes(record.direction, sent=record.bytes_out, received=record.bytes_in)
         self._proxy.log.write(record)
 

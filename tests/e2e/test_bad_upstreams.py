@@ -5,7 +5,7 @@ import json
 import pytest
 import trio
 
-from examples.demo.local_mesh import LocalMesh
+from examples.demo.local_mesh import LocalMesh, http_get
 from tests.support.applications import Application, exchange, get, serving
 from tests.support.policies import allow
 
@@ -39,7 +39,7 @@ async def test_a_failing_application_is_answered_for_with_its_reason(
 ) -> None:
     async with serving(handler or resetting) as application:  # type: ignore[arg-type]  # one of the three above
         port = application.port if handler else _closed_port()
-        await mesh.start_sidecar(
+        payments = await mesh.start_sidecar(
             "shop/payments",
             "--response-head-timeout",
             "1s",
@@ -51,6 +51,8 @@ async def test_a_failing_application_is_answered_for_with_its_reason(
             answer = await exchange(checkout.outbound["shop/payments:8080"], get("/"))
             assert int(answer.split()[1]) == status, answer
             assert json.loads(answer.partition(b"\r\n\r\n")[2])["reason"] == reason
+        _, metrics = await http_get(payments.observe, "/metrics")
+        assert f'doorward_sidecar_failed_total{{direction="inbound",reason="{reason}"}} 2.0' in metrics
 
 
 async def test_a_destination_without_an_endpoint_is_answered_503(mesh: LocalMesh) -> None:
