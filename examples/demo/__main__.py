@@ -13,9 +13,11 @@ from rich.console import Console
 from examples.demo import scenario
 from examples.demo.local_mesh import StartFailed, open_local_mesh
 
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the last one where the terminal's window is closed
+
 
 async def demo(console: Console, *, once: bool) -> int:
-    """Play the scenario; without `once`, stay up until Ctrl-C or SIGTERM. Returns the exit code."""
+    """Play the scenario; without `once`, stay up until a signal comes. Returns the exit code."""
     began = trio.current_time()
     with tempfile.TemporaryDirectory(prefix="doorward-demo-") as directory:
         client = httpx2.AsyncClient(timeout=10, trust_env=False)
@@ -59,11 +61,11 @@ async def until_signalled(console: Console, *, once: bool) -> int:
     async with trio.open_nursery() as nursery:
 
         async def watch(task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-            with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            with trio.open_signal_receiver(*ENDS) as signals:
                 task_status.started()
                 async for _ in signals:
+                    nursery.cancel_scope.cancel()  # first: a terminal that went away takes no more words
                     console.print("\nstopping …")
-                    nursery.cancel_scope.cancel()
 
         await nursery.start(watch)
         exit_code = 1 if once else 0  # what a run that was interrupted says

@@ -185,7 +185,7 @@ class LocalMesh:
             {each["port"]: each["bind"] for each in run["inbound"]},
             {each["destination"]: each["bind"] for each in run["outbound"]},
         )
-        self.processes[-1] = sidecar
+        self.processes[self.processes.index(started)] = sidecar  # others may have been started meanwhile
         if ready:
             await wait_until_ready(sidecar, sidecar.observe)
         return sidecar

@@ -71,7 +71,7 @@ class Shop:
         return response.status_code, response.json()
 
     async def buy(self) -> tuple[int, Any]:
-        """A shopper's call: frontend → checkout → payments, through six sidecar hops."""
+        """A shopper's call: frontend → checkout → payments, through four sidecars on the way."""
         return await self.post(f"{self.applications['frontend']}/call/checkout/call/payments/charges")
 
     async def checkout_charges(self) -> tuple[int, Any]:

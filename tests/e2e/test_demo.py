@@ -1,0 +1,41 @@
+"""The demo's own promises: nothing that it started outlives it, in whatever order things were started."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import trio
+
+from examples.demo.local_mesh import Sidecar, open_local_mesh, wait_for
+
+
+async def test_what_is_started_while_a_sidecar_starts_ends_with_the_mesh(short_directory: Path) -> None:
+    async with open_local_mesh(short_directory) as mesh:
+        await mesh.start_control_plane()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(mesh.start_sidecar, "shop/payments")
+            await wait_for(lambda: len(mesh.processes) == 2)
+            bystander = mesh.start("bystander", ["sleep", "60"])
+        started = [each.popen for each in mesh.processes]
+        assert isinstance(mesh.processes[1], Sidecar)
+        assert mesh.processes[2] is bystander
+    assert [each.poll() is not None for each in started] == [True, True, True]
+
+
+async def test_closing_the_terminal_takes_the_whole_demo_down(short_directory: Path) -> None:
+    demo = await trio.lowlevel.open_process(
+        [sys.executable, "-m", "examples.demo", "--once"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(short_directory)},
+    )
+    assert demo.stdout is not None
+    assert demo.stderr is not None
+    await wait_for(lambda: list(short_directory.glob("*/*.token")), what="the first token")
+    demo.send_signal(signal.SIGHUP)
+    out, err = [b"".join([chunk async for chunk in stream]) for stream in (demo.stdout, demo.stderr)]
+    assert (await demo.wait(), err) == (1, b"")
+    assert "stopping" in out.decode()
+    assert not list(short_directory.iterdir())  # the demo removes its directory last, when all processes have ended
