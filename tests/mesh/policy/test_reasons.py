@@ -8,13 +8,21 @@ import pytest
 from certs.errors import CertificateRefused
 from mesh.policy import Reason
 
-PAGE = (Path(__file__).parents[3] / "docs/reasons.md").read_text()
+ROOT = Path(__file__).parents[3]
+PAGE = (ROOT / "docs/reasons.md").read_text()
 
 
 def test_every_reason_has_a_row_with_its_text_and_advice() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (.+?) \| (.+) \|$", PAGE, re.MULTILINE)
     assert {code: text for code, text, _ in rows} == {reason.value: reason.text for reason in Reason}
     assert all(len(advice) > 10 or advice.startswith("nothing") for _, _, advice in rows)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/cli.md"])
+def test_pages_that_show_an_answer_quote_it_as_it_is(page: str) -> None:
+    quoted = re.findall(r"^ +reason   (\w+): (.+)$", (ROOT / page).read_text(), re.MULTILINE)
+    assert quoted == [(code, Reason(code).text) for code, _ in quoted]
+    assert quoted
 
 
 def _leaves(kind: type[CertificateRefused]) -> list[type[CertificateRefused]]:
