@@ -7,8 +7,8 @@ The key of a request that was sent stays until it is answered: the token is boun
 got lost can be repeated (law 8). Every certificate gets a key of its own, and none is ever written to a disk.
 """
 
+import os
 import random
-import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -40,11 +40,12 @@ class IdentityRefused(Exception):
 
 
 class Tokens:
-    """Where the join token comes from: a file, read at every call, or "-" for standard input, read once."""
+    """Where the join token comes from: a file, read at every call, or "-" for the descriptor `stdin`, read once."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, *, stdin: int = 0) -> None:
         self.source = source
-        self._stdin: bytes | None = None
+        self._stdin = stdin
+        self._said: bytes | None = None
 
     async def read(self) -> str:
         """The token, without the white space around it. Raises TokenUnreadable."""
@@ -63,9 +64,16 @@ class Tokens:
         if self.source != "-":
             with Path(self.source).open("rb") as file:
                 return file.read(MAX_TOKEN_BYTES + 2)
-        if self._stdin is None:  # it can be read only once, and every attempt needs the token
-            self._stdin = sys.stdin.buffer.read(MAX_TOKEN_BYTES + 2)
-        return self._stdin
+        if self._said is None:  # it can be read only once, and every attempt needs the token
+            self._said = self._read_stdin()
+        return self._said
+
+    def _read_stdin(self) -> bytes:
+        """Not by sys.stdin: a thread that waits in it holds its lock, over which the interpreter aborts at its end."""
+        said = b""
+        while piece := os.read(self._stdin, MAX_TOKEN_BYTES + 2 - len(said)):
+            said += piece
+        return said
 
 
 class Enrolment:

@@ -1,6 +1,7 @@
 """Keys and tokens: one key per certificate, kept until it is answered; the token read anew, and never shown."""
 
-import io
+import os
+import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -85,10 +86,30 @@ async def test_the_token_file_is_read_at_every_call(tmp_path: Path) -> None:
         assert await tokens.read() == text
 
 
-async def test_standard_input_is_read_once_and_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"dwt_one\n")))
-    tokens = Tokens("-")
+async def test_standard_input_is_read_once_and_remembered() -> None:
+    reading, writing = os.pipe()
+    tokens = Tokens("-", stdin=reading)
+    for piece in (b"dwt_", b"one\n"):
+        os.write(writing, piece)
+    os.close(writing)
     assert [await tokens.read(), await tokens.read()] == ["dwt_one", "dwt_one"]
+    os.close(reading)
+
+
+def test_a_program_that_still_waits_for_standard_input_can_end() -> None:
+    program = (
+        "import trio\n"
+        "from sidecar.enrolment import Tokens\n"
+        "async def main():\n"
+        "    with trio.move_on_after(0.3):\n"
+        "        await Tokens('-').read()\n"
+        "trio.run(main)\n"
+    )
+    reading, writing = os.pipe()  # nobody writes, and nobody ends it
+    ended = subprocess.run([sys.executable, "-c", program], stdin=reading, capture_output=True, timeout=20, check=False)
+    os.close(reading)
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (0, b"")
 
 
 @pytest.mark.parametrize("content", [b"", b"  \n", b"two\nlines", b"\xff\xfe", b"x" * 20_000])
