@@ -19,7 +19,9 @@ from sidecar.protocol import sniff
 from sidecar.proxy import Proxy
 from sidecar.refused import Refused, UpstreamFailed
 from sidecar.relay import Ending, Stream, Tally, relay
-from transport import Handler, serve
+from transport import CannotAccept, Handler, serve
+
+MORE_FILES = "raise ulimit -n, or lower --max-connections"
 
 _REASONS = {
     Ending.A_BROKE: Reason.DOWNSTREAM_RESET,
@@ -50,6 +52,9 @@ async def accept_until_draining(
     """Serve connections; once the proxy drains accept no more, and return when the last one has ended."""
 
     def on_error(error: Exception) -> None:
+        if isinstance(error, CannotAccept):
+            log.warning("accepting pauses", direction=direction, problem=error.strerror, advice=MORE_FILES)
+            return
         proxy.metrics.unexpected(direction)
         log.error("a connection ended in an error that no code foresaw", exception=error, direction=direction)
 

@@ -16,7 +16,15 @@ or abort() where the other side has to see that something was cut off.
 from transport.accept import Handler, listen, serve
 from transport.budget import Budget, OverBudget
 from transport.dial import dial
-from transport.errors import ConnectFailed, ConnectRefused, ConnectTimeout, ConnectUnreachable, NotTls, TlsFailed
+from transport.errors import (
+    CannotAccept,
+    ConnectFailed,
+    ConnectRefused,
+    ConnectTimeout,
+    ConnectUnreachable,
+    NotTls,
+    TlsFailed,
+)
 from transport.plain import PlainStream
 from transport.sockets import Peername
 from transport.tls import TlsStream
@@ -24,6 +32,7 @@ from transport.unix import SocketTaken, unix_listener
 
 __all__ = [
     "Budget",
+    "CannotAccept",
     "ConnectFailed",
     "ConnectRefused",
     "ConnectTimeout",

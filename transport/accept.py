@@ -10,6 +10,8 @@ from typing import Final
 
 import trio
 
+from transport.errors import CannotAccept
+
 PAUSE_SECONDS: Final = 0.1  # after the process ran out of descriptors: closing connections brings some back
 BACKLOG: Final = 1024
 
@@ -45,8 +47,8 @@ async def serve(
     """Accept until cancelled, and run `handler(socket)` for each connection in `nursery`.
 
     `places` bounds the connections open at once: where none is left, nothing is accepted and the kernel's backlog
-    fills. `on_error` is told what no code foresaw, from a handler or from accept itself. Cancelling this call ends
-    accepting only; the handlers belong to `nursery`. The listeners are closed at the end.
+    fills. `on_error` is told what no code foresaw in a handler, and CannotAccept once per pause. Cancelling this call
+    ends accepting only; the handlers belong to `nursery`. The listeners are closed at the end.
     """
     async with trio.open_nursery() as accepting:
         for listener in listeners:
@@ -73,6 +75,7 @@ async def _accept(
 
 
 async def _next(listener: trio.SocketListener, on_error: Callable[[Exception], None]) -> trio.socket.SocketType:
+    pausing = False
     while True:
         try:
             sock, _ = await listener.socket.accept()
@@ -80,7 +83,9 @@ async def _next(listener: trio.SocketListener, on_error: Callable[[Exception], N
             if error.errno == errno.EBADF:
                 raise trio.ClosedResourceError("the listener was closed") from None
             if error.errno not in _CALLER_LEFT:
-                on_error(error)
+                if not pausing:
+                    on_error(CannotAccept(error.errno, error.strerror))
+                pausing = True
                 await trio.sleep(PAUSE_SECONDS)
         else:
             return sock

@@ -4,6 +4,7 @@ trio.BrokenResourceError        the stream is broken: a reset, or an end without
     TlsFailed                   OpenSSL refused; `.reason` is its own short text
         NotTls                  what arrived is no TLS at all
 OSError
+    CannotAccept                this process has no descriptor or memory for one more connection
     ConnectFailed               nobody was reached
         ConnectRefused          the other host said no
         ConnectTimeout          nobody answered within the deadline
@@ -23,6 +24,10 @@ class TlsFailed(trio.BrokenResourceError):
 
 class NotTls(TlsFailed):
     """The peer's first bytes are no TLS handshake."""
+
+
+class CannotAccept(OSError):
+    """Accepting pauses: this process, or the machine, has run out of descriptors or memory."""
 
 
 class ConnectFailed(OSError):

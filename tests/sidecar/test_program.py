@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -21,6 +22,7 @@ from mesh.wire import Announce
 from sidecar.view import ALPN_TCP
 from tests.support.simulator import TOKEN, Simulator, allow, snapshot
 from transport import TlsStream, dial
+from transport.accept import PAUSE_SECONDS
 
 PROGRAM = Path(sys.executable).parent / "doorward-sidecar"
 
@@ -260,3 +262,22 @@ def test_listeners_that_cannot_stand_are_all_named_and_the_exit_code_is_one(tmp_
     assert "--outbound unix:/nowhere/at.all" in said[1]
     assert f"--observe 127.0.0.1:{port}" in said[2]
     assert "Traceback" not in done.stderr.decode()
+
+
+async def test_without_descriptors_it_says_so_once_and_serves_again_when_there_are_some(tmp_path: Path) -> None:
+    async with running(tmp_path) as sidecar:
+        await sidecar.ready()
+        pid = sidecar.process.pid
+        before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (len(list(Path(f"/proc/{pid}/fd").iterdir())), before[1]))
+        async with trio.open_nursery() as nursery:
+
+            async def call() -> None:
+                assert await said_back(await sidecar.call(), b"hello") == b"HELLO"
+
+            nursery.start_soon(call)
+            await sidecar.until(lambda: sidecar.events("accepting pauses"), "pause")
+            await trio.sleep(3 * PAUSE_SECONDS)
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+        assert len(sidecar.events("accepting pauses")) == 1
+        assert "Traceback" not in sidecar.log
