@@ -2,11 +2,16 @@
 
 The nouns, in the order in which a request meets them:
 
-    socket      the one listening Unix socket: 0600, never stolen from a living process (law 23)
-    server      accepts, asks the kernel who calls (SO_PEERCRED), hands the stream to Hypercorn
-    guard       ASGI: refuses what no client of ours sends (a browser's headers, a foreign Host, a large body)
-    routes      HTTP in, JSON out; one function per question, all errors as {"error", "message", "faults"}
-    backend     what the routes speak with: store, links, authority, advance, clock
-    health      the list that `doorward check` shows
-    client      the other end, for the CLI: httpx2 over the same socket; it does not import the server
+    unix_socket     the one listening Unix socket: 0600, never stolen from a living process (law 23)
+    server          accepts, asks the kernel who calls (SO_PEERCRED), hands the stream to Hypercorn
+    guard           ASGI: refuses what no client of ours sends (a browser's headers, a foreign Host, a large body)
+    routes          HTTP in, JSON out; one function per question
+    reading         bodies and parameters, read strictly
+    backend         what the routes speak with: store, links, authority, advance, clock
+    policy_changes  documents read, planned, stored and announced, all or none
+    enforcement     on how many of the sidecars concerned a policy is enforced
+    health          the list that `doorward check` shows
+    plain           records as the JSON that goes out
+    problems        every refusal, as {"error", "message", "faults"}
+    client, errors  the other end, for the CLI: httpx2 over the same socket; it does not import the server
 """

@@ -43,13 +43,6 @@ def lease(tx: Transaction, identity: SpiffeId, instance: str, wanted: Sequence[L
     return _note(tx, str(identity), "endpoints.leased", before=held, after=new)
 
 
-def release(tx: Transaction, identity: SpiffeId, instance: str) -> bool:
-    """End this instance's leases; True where there were any."""
-    held = _held_by(tx, identity, instance)
-    _replace(tx, identity, instance, ())
-    return _note(tx, str(identity), "endpoints.released", before=held, after=())
-
-
 def expire(tx: Transaction) -> bool:
     """Forget leases whose time is over; True where there were any."""
     over = _read(tx, leases.c.expires <= tx.now)

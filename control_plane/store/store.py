@@ -160,11 +160,6 @@ class Store:
         with self._database.write() as tx:
             return registry.lease(tx, identity, instance, leases)
 
-    def release_endpoints(self, identity: SpiffeId, instance: str) -> bool:
-        """End this instance's leases now, as it asked; True where there were any."""
-        with self._database.write() as tx:
-            return registry.release(tx, identity, instance)
-
     def expire_leases(self) -> bool:
         """Forget the leases whose time is over; True where there were any."""
         with self._database.write() as tx:

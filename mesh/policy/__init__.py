@@ -8,8 +8,9 @@
 
 Data flows: Document -> read_policies (reading.py; fields.py and values.py below it) -> PolicySet -> compile_rules
 (rules.py, clauses.py, patterns.py) -> Rules; and for each call canonical_target (paths.py) -> Facts ->
-decide(rules, facts) (decide.py, nearest.py) -> Decision. Beside it: to_document writes a policy back to plain data,
-lint warns of what is well formed but surprising, reasons.py holds every reason code of the mesh.
+decide(rules, facts) (decide.py, nearest.py) -> Decision. Beside it: to_document (writing.py) writes a policy back to
+plain data, lint (lint.py, covering.py) warns of what is well formed but surprising, faults.py says what is wrong and
+where, reasons.py holds every reason code of the mesh.
 """
 
 from mesh.policy.decide import decide

@@ -10,7 +10,7 @@ from ipaddress import IPv4Network, IPv6Network
 
 from attrs import field, frozen
 
-from certs.spiffe import SpiffeId, WorkloadName
+from certs.spiffe import SpiffeId
 
 API_VERSION = "doorward.dev/v1"
 EVERY = "*"
@@ -124,10 +124,6 @@ class Policy:
     def full_name(self) -> str:
         """`<namespace>/<name>`, as decisions and logs name it."""
         return f"{self.namespace}/{self.name}"
-
-    def governs(self, workload: WorkloadName) -> bool:
-        """Whether calls to `workload` are this policy's business, on some port at least (law 12)."""
-        return self.namespace == workload.namespace and self.to.workload in (workload.name, EVERY)
 
 
 @frozen

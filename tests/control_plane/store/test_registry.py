@@ -79,14 +79,12 @@ def test_a_restarted_sidecar_takes_its_own_address_over(store: Store, clock: Clo
     announce(store, clock, CHECKOUT, "10.0.0.1", instance="before")
     assert not announce(store, clock, CHECKOUT, "10.0.0.1", instance="after")
     assert [each.instance for each in store.leases()] == ["after"]
-    assert not store.release_endpoints(identity(CHECKOUT), "before")
-    assert len(store.leases()) == 1
 
 
-def test_releasing_ends_the_leases_of_that_instance_at_once(store: Store, clock: Clock) -> None:
+def test_an_instance_that_asks_for_nothing_any_more_is_forgotten_at_once(store: Store, clock: Clock) -> None:
     announce(store, clock, CHECKOUT, "10.0.0.1")
     announce(store, clock, PAYMENTS, "10.0.0.2")
-    assert store.release_endpoints(identity(CHECKOUT), "one")
+    assert store.lease_endpoints(identity(CHECKOUT), "one", [])
     assert [each.workload for each in store.leases()] == ["shop/payments"]
     assert store.number() == 3
     assert store.audit()[-1].detail == {

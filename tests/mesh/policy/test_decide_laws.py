@@ -254,7 +254,8 @@ def test_a_refusal_without_a_deny_names_an_allow_that_came_near(policy_set: Poli
     allows = {
         each.full_name: each
         for each in policy_set.policies
-        if each.kind is Kind.ALLOW and each.mode is Mode.ENFORCE and each.governs(facts.to)
+        if (each.kind, each.mode, each.namespace) == (Kind.ALLOW, Mode.ENFORCE, facts.to.namespace)
+        and each.to.workload in (facts.to.name, "*")
     }
     if decision.reason in (Reason.NO_POLICY_MATCHED, Reason.NO_POLICY_FOR_WORKLOAD):
         assert (decision.nearest is not None) == bool(allows)
