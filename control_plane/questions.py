@@ -6,6 +6,7 @@ plain data out.
 """
 
 import re
+from collections.abc import Collection
 from ipaddress import ip_address
 from typing import Any
 
@@ -55,9 +56,16 @@ class Question:
         return cls(_caller(caller, trust_domain), _address(address), workload, port, _request(request))
 
 
-def answer(question: Question, policies: PolicySet, trust_domain: TrustDomain) -> dict[str, Any]:
-    """Decide `question` as the called workload's sidecar would under `policies`. The keys are those of `-o json`."""
+def answer(
+    question: Question, policies: PolicySet, trust_domain: TrustDomain, bans: Collection[str] = ()
+) -> dict[str, Any]:
+    """Decide `question` as the sidecars at both ends would under `policies` and `bans`, which names SPIFFE IDs.
+
+    The keys are those of `-o json`.
+    """
     refused, facts = _facts(question)
+    if _is_banned(question, trust_domain, bans):
+        refused = Decision(allowed=False, reason=Reason.BANNED)
     decision = refused or decide(compile_rules(policies, trust_domain), facts)
     return {
         "allowed": decision.allowed,
@@ -89,6 +97,12 @@ def _facts(question: Question) -> tuple[Decision | None, Facts]:
     if method == "CONNECT":
         return Decision(allowed=False, reason=Reason.METHOD_REFUSED), facts
     return None, facts
+
+
+def _is_banned(question: Question, trust_domain: TrustDomain, bans: Collection[str]) -> bool:
+    """Whether one end would not believe the other: known before any request, and only where both have certificates."""
+    ends = (question.caller, question.to.in_domain(trust_domain)) if question.caller else ()
+    return any(str(end) in bans for end in ends)
 
 
 def _caller(text: str, trust_domain: TrustDomain) -> SpiffeId | None:

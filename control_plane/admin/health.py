@@ -19,7 +19,7 @@ from control_plane.admin.policy_changes import stored_policy_set
 from control_plane.push.links import LinkStatus
 from control_plane.store.errors import AuditBroken
 from control_plane.store.records import Lease
-from mesh.policy import Fault, PolicySet, lint
+from mesh.policy import Fault, PolicyFaults, PolicySet, lint
 
 ROOT_SOON = timedelta(days=90)
 ISSUER_LATE = 0.3
@@ -50,6 +50,8 @@ class Gathered:
     epoch: str
     revision: int
     policies: PolicySet
+    faults: Sequence[Fault]
+    """What is wrong with the stored policies; `policies` is empty then."""
     warnings: Sequence[Fault]
     links: Sequence[LinkStatus]
     leases: Sequence[Lease]
@@ -65,7 +67,11 @@ async def checks(backend: Backend) -> list[dict[str, Any]]:
 
 def gather(backend: Backend, links: Sequence[LinkStatus], now: datetime) -> Gathered:
     """Read what `examine` needs. Blocks."""
-    policies, revision = stored_policy_set(backend.store)
+    faults: Sequence[Fault] = ()
+    try:
+        policies, revision = stored_policy_set(backend.store)
+    except PolicyFaults as error:
+        policies, revision, faults = PolicySet(), backend.store.policy_number(), error.faults
     try:
         audit: int | str = backend.store.verify_audit()
     except AuditBroken as error:
@@ -78,6 +84,7 @@ def gather(backend: Backend, links: Sequence[LinkStatus], now: datetime) -> Gath
         epoch=backend.store.epoch,
         revision=revision,
         policies=policies,
+        faults=faults,
         warnings=lint(policies),
         links=links,
         leases=backend.store.leases(),
@@ -130,6 +137,10 @@ def _audit(gathered: Gathered) -> Check:
 
 def _policies(gathered: Gathered) -> Check:
     count = len(gathered.policies.policies)
+    if gathered.faults:
+        examples = _some(str(fault) for fault in gathered.faults)
+        advice = "another version wrote them, or somebody changed the store: apply them anew, or doorward policy delete"
+        return Check("policies", "fail", f"what is stored cannot be read: {examples}", advice)
     if not count:
         return Check("policies", "warn", "there are none: every call is denied", "doorward policy apply -f DIR")
     if gathered.warnings:

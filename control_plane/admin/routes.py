@@ -25,6 +25,7 @@ from control_plane.admin.policy_changes import change_policies, stored_policy_se
 from control_plane.admin.problems import Problem
 from control_plane.admin.reading import query_int, read_body
 from control_plane.store.errors import AuditBroken, StoreError
+from mesh.policy import PolicyFaults
 
 MAX_TOKEN_LIFETIME = timedelta(days=7)
 MAX_TOKEN_USES = 10_000
@@ -43,6 +44,9 @@ def application(backend: Backend) -> Starlette:
                 return JSONResponse(await handler(backend, request))
             except Problem as problem:
                 return problem.response()
+            except PolicyFaults as error:
+                advice = "what is stored cannot be read: apply these policies anew, or delete them"
+                return Problem(409, "stored_policies", advice, error.faults).response()
             except StoreError as error:
                 return Problem(409, error.code, str(error)).response()
             except Exception:
@@ -163,7 +167,8 @@ async def _decide(backend: Backend, request: Request) -> object:
 
     def answer() -> dict[str, object]:
         policies, number = stored_policy_set(backend.store)
-        return {**questions.answer(question, policies, backend.trust_domain), "revision": number}
+        bans = {ban.subject for ban in backend.store.bans()}
+        return {**questions.answer(question, policies, backend.trust_domain, bans), "revision": number}
 
     return await in_thread(answer)
 

@@ -106,3 +106,16 @@ def test_a_part_that_cannot_be_read_is_named(
 ) -> None:
     with pytest.raises(QuestionMalformed, match=part):
         Question.parse(caller, to, request_, address, HOME)
+
+
+@pytest.mark.parametrize("workload", ["checkout", "payments"])
+def test_a_ban_of_either_end_comes_before_any_policy(shop: PolicySet, workload: str) -> None:
+    question = Question.parse("shop/checkout", "shop/payments:8080", "POST /charges", None, HOME)
+    assert answer(question, shop, HOME)["allowed"] is True
+    found = answer(question, shop, HOME, {f"spiffe://cluster.local/ns/shop/sa/{workload}", "serial:1"})
+    assert (found["allowed"], found["reason"], found["policy"]) == (False, "banned", None)
+
+
+def test_a_ban_says_nothing_about_who_has_no_certificate(shop: PolicySet) -> None:
+    question = Question.parse("plaintext", "shop/payments:8080", "POST /charges", "10.0.0.7", HOME)
+    assert answer(question, shop, HOME, {"spiffe://cluster.local/ns/shop/sa/payments"})["allowed"] is True

@@ -4,10 +4,12 @@ import sqlite3
 from contextlib import closing
 from datetime import timedelta
 
+import pytest
 from attrs import evolve
 
 from control_plane.admin import health
 from control_plane.admin.client import Client
+from control_plane.admin.errors import AdminRefused
 from control_plane.admin.health import Check
 from control_plane.store.records import Lease
 from tests.support.admin import AdminHouse, policy, put
@@ -59,6 +61,18 @@ def test_a_changed_audit_log_fails(house: AdminHouse, client: Client) -> None:
     assert found(client)["audit log"] == "fail"
     verdict = client.get("/v1/audit/verification")
     assert (verdict["intact"], verdict["first_bad"]) == (False, 1)
+
+
+def test_stored_policies_that_cannot_be_read_fail_and_are_named(house: AdminHouse, client: Client) -> None:
+    client.post("/v1/policies", put(policy("a"), policy("b")))
+    with closing(sqlite3.connect(house.directory / "state" / "store.db")) as db, db:
+        db.execute("UPDATE policies SET document = replace(document, '\"from\"', '\"since-2.0\"') WHERE name = 'a'")
+    (line,) = [each for each in client.get("/v1/health")["checks"] if each["name"] == "policies"]
+    assert (line["status"], "AllowPolicy shop/a" in line["detail"]) == ("fail", True)
+    assert "policy delete" in line["advice"]
+    with pytest.raises(AdminRefused, match="cannot be read") as refused:
+        client.post("/v1/decisions", {"from": "shop/checkout", "to": "shop/payments:8080"})
+    assert any("since-2.0" in fault for fault in refused.value.faults)
 
 
 def test_a_root_that_ends_soon_warns_and_one_that_ended_fails(house: AdminHouse) -> None:

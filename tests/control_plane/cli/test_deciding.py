@@ -101,6 +101,13 @@ def test_the_control_plane_answers_from_what_it_has_stored(admin):
     assert answer.json["revision"] > 0
 
 
+def test_the_control_plane_answers_with_its_bans(admin):
+    admin("policy", "apply", "-f", str(SHOP))
+    admin("ban", "add", "shop/checkout")
+    answer = admin("policy", "check", *CHARGE, "-o", "json")
+    assert (answer.exit, answer.json["reason"]) == (1, "banned")
+
+
 def test_the_control_plane_knows_its_own_trust_domain(admin):
     answer = admin("policy", "check", *CHARGE, "--trust-domain", "other.example")
     assert (answer.exit, "--trust-domain goes with --policies" in answer.err) == (2, True)
