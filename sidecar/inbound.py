@@ -21,6 +21,7 @@ import trio
 from attrs import frozen
 
 from certs.errors import CertificateRefused
+from certs.svid import Svid
 from certs.tls import agreed_alpn, handshake_refusal, verified_peer
 from certs.verify import Peer
 from mesh.policy import Facts, Mtls, Reason, decide
@@ -29,7 +30,7 @@ from sidecar.http.inbound import serve_http_inbound
 from sidecar.live import LiveConnection
 from sidecar.proxy import Proxy
 from sidecar.refused import Refused
-from sidecar.settings import Inbound
+from sidecar.settings import Address, Inbound
 from sidecar.upstream import connect_application
 from sidecar.view import ALPN_HTTP, ALPN_TCP
 from transport import NotTls, OverBudget, PlainStream, TlsFailed, TlsStream, listen
@@ -54,7 +55,9 @@ async def serve_inbound(
 ) -> None:
     """Serve one guarded port until the proxy drains. Reports the port that was bound. Raises OSError at the start."""
     listeners = await listen(inbound.bind.host, inbound.bind.port)
-    task_status.started(listeners[0].socket.getsockname()[1])
+    port = listeners[0].socket.getsockname()[1]
+    proxy.listening.append(Address(inbound.bind.host, port))
+    task_status.started(port)
     await accept_until_draining(listeners, partial(_serve, inbound, proxy), proxy, DIRECTION)
 
 
@@ -76,7 +79,7 @@ async def _serve_caller(caller: Caller, inbound: Inbound, proxy: Proxy, life: Li
     protocol, first = await find_protocol(inbound.protocol, caller.stream, patience=patience)
     if protocol == "http":
         life.taken_over = True
-        await serve_http_inbound(caller.stream, caller.peer, inbound, proxy, first)
+        await serve_http_inbound(caller.stream, caller.peer, inbound, proxy, first, not_after=caller.not_after)
         return
     life.record.protocol = "tcp"
     live.facts = Facts(
@@ -104,11 +107,12 @@ def _allowed(facts: Facts, proxy: Proxy, life: Life) -> bool:
 async def _welcome(sock: trio.socket.SocketType, inbound: Inbound, proxy: Proxy, life: Life) -> Caller:
     """Find out who calls, within the budget for those who have not said so. Raises Refused."""
     life.record.peer_address, _ = peername(sock)
+    _, svid = proxy.mesh.current()  # the one that is shown: it may be renewed before the handshake has ended
     stream = TlsStream(sock, proxy.mesh.server_context(_ALPN[inbound.protocol]), server_side=True)
     try:
         with proxy.budget.claim(life.record.peer_address), trio.fail_after(proxy.limits.handshake_timeout):
             await stream.do_handshake(proxy.handshakes)
-        return _identified(stream, inbound, proxy, life)
+        return _identified(stream, svid, inbound, proxy, life)
     except BaseException as error:
         if isinstance(error, NotTls) and _permissive(proxy):
             return Caller(PlainStream(stream.detach()), None, None)
@@ -121,9 +125,9 @@ async def _welcome(sock: trio.socket.SocketType, inbound: Inbound, proxy: Proxy,
         raise refused from None
 
 
-def _identified(stream: TlsStream, inbound: Inbound, proxy: Proxy, life: Life) -> Caller:
+def _identified(stream: TlsStream, svid: Svid, inbound: Inbound, proxy: Proxy, life: Life) -> Caller:
     """What the handshake proved, by our own rules (law 9). Raises CertificateRefused or Refused."""
-    view, svid = proxy.mesh.current()
+    view, _ = proxy.mesh.current()
     connection = stream.connection
     peer = verified_peer(connection, view.bundle, proxy.mesh.now())
     life.record.source = str(peer.id)

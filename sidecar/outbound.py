@@ -21,7 +21,7 @@ from sidecar.http.outbound import serve_http_outbound
 from sidecar.live import LiveConnection
 from sidecar.proxy import Proxy
 from sidecar.refused import Refused
-from sidecar.settings import Outbound
+from sidecar.settings import Address, Outbound
 from sidecar.upstream import connect_workload
 from sidecar.view import ALPN_TCP
 from transport import PlainStream, listen, unix_listener
@@ -45,6 +45,7 @@ async def serve_outbound(
         return
     listeners = await listen(outbound.bind.host, outbound.bind.port)
     port = listeners[0].socket.getsockname()[1]
+    proxy.listening.append(Address(outbound.bind.host, port))
     log.warning(
         "every local user can speak as this workload through a TCP port",
         address=str(outbound.bind),

@@ -113,6 +113,7 @@ class Sidecar:
         with _noted(faults, f"--observe {self.settings.observe}"):
             listeners = await listen(self.settings.observe.host, self.settings.observe.port)
             self.doors.observe = Address(self.settings.observe.host, listeners[0].socket.getsockname()[1])
+            self.proxy.listening.append(self.doors.observe)
             log.info("listening", direction="observe", address=self.doors.observe)
             link = self._control_link()
             background.start_soon(serve_observe, listeners, self._observe(link), self.settings.limits)

@@ -10,7 +10,7 @@ from sidecar.access_log import AccessLog
 from sidecar.balance import Loads
 from sidecar.live import LiveConnections
 from sidecar.metrics import Metrics
-from sidecar.settings import Limits, Settings
+from sidecar.settings import Address, Limits, Settings
 from sidecar.view import Mesh
 from transport import Budget
 
@@ -24,7 +24,8 @@ class Proxy:
     """What all connections of one sidecar share. Only the first five have to be given.
 
     `draining` is set once no new connection or request is to be taken. `budget` counts connections that have not
-    said who they are (law 21), `places` all that were accepted, `handshakes` paces the work of handshakes.
+    said who they are (law 21), `places` all that were accepted, `handshakes` paces the work of handshakes, `listening`
+    are our own TCP listeners, which are no application (law 7).
     """
 
     settings: Settings
@@ -35,6 +36,7 @@ class Proxy:
     live: LiveConnections = Factory(LiveConnections)
     loads: Loads = Factory(Loads)
     draining: trio.Event = Factory(trio.Event)
+    listening: list[Address] = Factory(list)
     handshakes: trio.CapacityLimiter = Factory(lambda: trio.CapacityLimiter(HANDSHAKES_PER_TURN))
     budget: Budget = field()
     places: trio.CapacityLimiter = field()

@@ -6,6 +6,7 @@ another identity is refused like any stranger.
 
 from collections.abc import Sequence
 from datetime import datetime
+from ipaddress import ip_address
 
 import trio
 from attrs import frozen
@@ -20,7 +21,7 @@ from sidecar.balance import choose
 from sidecar.proxy import Proxy
 from sidecar.refused import UpstreamFailed
 from sidecar.settings import Address
-from transport import ConnectFailed, ConnectRefused, ConnectTimeout, PlainStream, TlsFailed, TlsStream, dial
+from transport import ConnectFailed, ConnectRefused, ConnectTimeout, PlainStream, TlsFailed, TlsStream, dial, sockets
 
 
 @frozen
@@ -79,8 +80,26 @@ async def connect_mesh(proxy: Proxy, endpoint: Endpoint, alpn: Sequence[bytes]) 
 
 
 async def connect_application(proxy: Proxy, application: Address) -> PlainStream:
-    """Dial the local application. Raises UpstreamFailed."""
-    return await _dial(application.host, application.port, proxy.limits.dial_timeout)
+    """Dial the local application. Raises UpstreamFailed, also where its name led back to a door of ours (law 7)."""
+    stream = await _dial(application.host, application.port, proxy.limits.dial_timeout)
+    if any(_leads_to(stream, listener) for listener in proxy.listening):
+        stream.abort()
+        raise UpstreamFailed(Reason.UPSTREAM_REFUSED, f"{application} is a listener of this sidecar")
+    return stream
+
+
+def _leads_to(stream: PlainStream, listener: Address) -> bool:
+    """Whether a dialled connection ends at that listener of this process.
+
+    Asked of the kernel, since 127.1, 0.0.0.0 and any name in /etc/hosts are loopback too. To an address of its own a
+    machine connects from that same address, or from loopback.
+    """
+    host, port = stream.peername
+    if port != listener.port:
+        return False
+    own, *_ = stream.socket.getsockname()
+    here = host == sockets.plain_address(own) or ip_address(host).is_loopback
+    return here if ip_address(listener.host).is_unspecified else host == sockets.plain_address(listener.host)
 
 
 async def _dial(host: str, port: int, deadline: float) -> PlainStream:

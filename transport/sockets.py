@@ -40,9 +40,13 @@ def peername(sock: trio.socket.SocketType) -> Peername:
         host, port, *_ = sock.getpeername()
     except OSError:
         return "", 0
+    return plain_address(host), port
+
+
+def plain_address(host: str) -> str:
+    """An IP address in its one spelling: IPv4 where it came mapped into IPv6, no zone."""
     address = ipaddress.ip_address(host.partition("%")[0])
-    mapped = getattr(address, "ipv4_mapped", None)
-    return str(mapped or address), port
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 def close(sock: trio.socket.SocketType) -> None:

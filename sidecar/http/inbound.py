@@ -8,7 +8,7 @@ either the one decided by, or decides it again.
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from ipaddress import ip_address
 from typing import Final
 
@@ -34,28 +34,42 @@ _PLAINTEXT_NEVER_EXPIRES: Final = timedelta(days=1)
 
 
 async def serve_http_inbound(
-    stream: TlsStream | PlainStream, peer: Peer | None, inbound: Inbound, proxy: Proxy, first: bytes = b""
+    stream: TlsStream | PlainStream,
+    peer: Peer | None,
+    inbound: Inbound,
+    proxy: Proxy,
+    first: bytes = b"",
+    *,
+    not_after: datetime | None,
 ) -> None:
     """Serve one caller's requests until the connection ends, and close it.
 
-    `peer` is who TLS says is calling, None for a plaintext caller; `first` was read from `stream` already.
+    `peer` is who TLS says is calling and `not_after` the earlier end of the two certificates of that handshake, both
+    None for a plaintext caller; `first` was read from `stream` already.
     """
-    await Conversation(Client(stream, proxy.limits, first), _InboundRoute(stream, peer, inbound, proxy), proxy).run()
+    route = _InboundRoute(stream, peer, inbound, proxy, not_after)
+    await Conversation(Client(stream, proxy.limits, first), route, proxy).run()
 
 
 class _InboundRoute:
     direction = "inbound"
     own = True
 
-    def __init__(self, stream: TlsStream | PlainStream, peer: Peer | None, inbound: Inbound, proxy: Proxy) -> None:
+    def __init__(
+        self,
+        stream: TlsStream | PlainStream,
+        peer: Peer | None,
+        inbound: Inbound,
+        proxy: Proxy,
+        not_after: datetime | None,
+    ) -> None:
         self._peer = peer
         self._inbound = inbound
         self._proxy = proxy
         address, _ = stream.peername
         self._address = ip_address(address) if address else None
         self._tls_group = stream.connection.get_group_name() or "" if isinstance(stream, TlsStream) else ""
-        svid = proxy.mesh.svid
-        self._not_after = min(peer.not_after, svid.not_after) if peer and svid else None
+        self._not_after = not_after
         self._identified = headers.identity(proxy.mesh.own, peer.id) if peer else ()
 
     def introduce(self, record: Record) -> None:

@@ -150,7 +150,7 @@ Application = Callable[[PlainStream], Any]
 
 
 @asynccontextmanager
-async def application(handle: Application) -> AsyncIterator[int]:
+async def application(handle: Application, *, host: str = "127.0.0.1") -> AsyncIterator[int]:
     """A plain TCP server; yields its port. Whatever breaks in a handler ends that connection only."""
 
     async def serve(stream: trio.SocketStream) -> None:
@@ -163,7 +163,7 @@ async def application(handle: Application) -> AsyncIterator[int]:
             plain.abort()
 
     async with trio.open_nursery() as nursery:
-        listeners = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
+        listeners = await nursery.start(partial(trio.serve_tcp, serve, 0, host=host))
         yield listeners[0].socket.getsockname()[1]
         nursery.cancel_scope.cancel()
 
