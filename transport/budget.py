@@ -1,12 +1,29 @@
-"""How many connections may be open that have not yet said who they are (law 21): in total, and from one address."""
+"""How many connections may be open that have not yet said who they are (law 21): in total, and from one address.
 
-from collections import Counter
+Where there is no room, who has had time enough makes it. Otherwise a few hosts that connect and say nothing would keep
+everybody out, for as long as one of them may take.
+"""
+
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
+
+import trio
+from attrs import define, field
+
+ENOUGH_SECONDS: Final = 2.0  # for a handshake, while others wait for its place
+
+_TOO_SLOW = "its place was given to a newcomer: it had not said who it is for too long"
 
 
 class OverBudget(Exception):
-    """One connection too many. The message says which of the two bounds was met."""
+    """One connection too many. The message says which of the bounds was met."""
+
+
+@define(eq=False)
+class _Claim:
+    since: float  # trio's time
+    scope: trio.CancelScope = field(factory=trio.CancelScope)
 
 
 class Budget:
@@ -15,24 +32,52 @@ class Budget:
     def __init__(self, total: int, per_address: int) -> None:
         self._total = total
         self._per_address = per_address
-        self._by_address: Counter[str] = Counter()
+        self._by_address: dict[str, list[_Claim]] = {}  # the oldest first; no empty lists
 
     @property
     def taken(self) -> int:
         """Claims held now."""
-        return self._by_address.total()
+        return sum(map(len, self._by_address.values()))
 
     @contextmanager
     def claim(self, address: str) -> Iterator[None]:
-        """Hold one place for as long as the `with` block lasts. Raises OverBudget."""
-        if self.taken >= self._total:
-            raise OverBudget(f"{self._total} connections are waiting to authenticate")
-        if self._by_address[address] >= self._per_address:
-            raise OverBudget(f"{self._per_address} connections from one address are waiting to authenticate")
-        self._by_address[address] += 1
+        """Hold one place for as long as the `with` block lasts.
+
+        Raises OverBudget: at once where there is no room, or out of the block, which is cancelled then, where after
+        ENOUGH_SECONDS somebody else needs the place.
+        """
+        self._make_room(address)
+        claim = _Claim(trio.current_time())
+        self._by_address.setdefault(address, []).append(claim)
         try:
-            yield
+            with claim.scope:
+                yield
         finally:
-            self._by_address[address] -= 1
-            if not self._by_address[address]:
+            self._forget(address, claim)
+        if claim.scope.cancelled_caught:
+            raise OverBudget(_TOO_SLOW)
+
+    def _make_room(self, address: str) -> None:
+        if len(self._by_address.get(address, ())) >= self._per_address and not self._oust(address):
+            raise OverBudget(f"{self._per_address} connections from one address are waiting to authenticate")
+        if self.taken >= self._total and not self._oust(max(self._by_address, key=self._held)):
+            raise OverBudget(f"{self._total} connections are waiting to authenticate")
+
+    def _held(self, address: str) -> int:
+        return len(self._by_address[address])
+
+    def _oust(self, address: str) -> bool:
+        """End the oldest claim of an address, where it has had time enough. Returns whether it had."""
+        oldest = self._by_address[address][0]
+        if trio.current_time() - oldest.since < ENOUGH_SECONDS:
+            return False
+        self._forget(address, oldest)
+        oldest.scope.cancel()
+        return True
+
+    def _forget(self, address: str, claim: _Claim) -> None:
+        claims = self._by_address.get(address, [])
+        if claim in claims:
+            claims.remove(claim)
+            if not claims:
                 del self._by_address[address]

@@ -1,15 +1,18 @@
-"""The budget never goes over either bound, and forgets addresses that hold nothing."""
+"""The budget never goes over either bound, lets nobody sit in everybody's way, and forgets who holds nothing."""
 
 from contextlib import ExitStack, suppress
 
 import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
+from trio.testing import MockClock
 
 from transport import Budget, OverBudget
+from transport.budget import ENOUGH_SECONDS
 
 
-def test_one_address_cannot_take_the_place_of_all_others() -> None:
+async def test_one_address_cannot_take_the_place_of_all_others() -> None:
     budget = Budget(total=10, per_address=2)
     with ExitStack() as held:
         for _ in range(2):
@@ -21,7 +24,7 @@ def test_one_address_cannot_take_the_place_of_all_others() -> None:
 
 
 @given(st.lists(st.integers(0, 4), max_size=40))
-def test_neither_bound_is_ever_passed(addresses: list[int]) -> None:
+async def test_neither_bound_is_ever_passed(addresses: list[int]) -> None:
     budget = Budget(total=6, per_address=3)
     held: dict[int, int] = {}
     with ExitStack() as stack:
@@ -34,3 +37,61 @@ def test_neither_bound_is_ever_passed(addresses: list[int]) -> None:
             assert budget.taken == sum(held.values())
     assert budget.taken == 0
     assert not budget._by_address, "what holds nothing takes no memory"
+
+
+class Sitters:
+    """Connections that claim a place and then say nothing."""
+
+    def __init__(self, budget: Budget, nursery: trio.Nursery) -> None:
+        self.budget = budget
+        self.ousted: list[str] = []
+        self._nursery = nursery
+
+    async def sit(self, *addresses: str) -> None:
+        for address in addresses:
+            self._nursery.start_soon(self._sit, address)
+            await trio.testing.wait_all_tasks_blocked()
+
+    async def _sit(self, address: str) -> None:
+        with suppress(OverBudget):
+            try:
+                with self.budget.claim(address):
+                    await trio.sleep_forever()
+            except OverBudget:
+                self.ousted.append(address)
+                raise
+
+
+async def test_the_oldest_of_the_greediest_address_makes_room_once_it_had_time(autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        sitters = Sitters(Budget(total=4, per_address=3), nursery)
+        await sitters.sit("patient", "greedy", "greedy", "greedy")
+        with pytest.raises(OverBudget, match="4 connections"), sitters.budget.claim("honest"):
+            pass
+        await trio.sleep(ENOUGH_SECONDS)
+        with sitters.budget.claim("honest"):
+            assert sitters.budget.taken == 4
+            await trio.testing.wait_all_tasks_blocked()
+        assert sitters.ousted == ["greedy"]
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_address_that_is_full_makes_room_for_itself(autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        sitters = Sitters(Budget(total=10, per_address=2), nursery)
+        await sitters.sit("other", "shared", "shared")
+        await trio.sleep(ENOUGH_SECONDS)
+        with sitters.budget.claim("shared"):
+            await trio.testing.wait_all_tasks_blocked()
+        assert sitters.ousted == ["shared"]
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_got_through_in_the_same_moment_is_not_ended(autojump_clock: MockClock) -> None:
+    budget = Budget(total=1, per_address=1)
+    with budget.claim("slow"):
+        await trio.sleep(ENOUGH_SECONDS)
+        with budget.claim("newcomer"):
+            pass
+    await trio.lowlevel.checkpoint()
+    assert budget.taken == 0
