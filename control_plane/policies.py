@@ -129,11 +129,16 @@ def _contents(path: Path | str, stdin: BinaryIO | None, limit: int) -> Iterator[
     for file in _files(Path(path)):
         try:
             with file.open("rb") as stream:
-                content = _bounded(stream, limit, str(file))
+                content = _bounded(stream, limit, _shown(file))
         except OSError as error:
-            raise _refused(str(file), f"cannot be read: {error.strerror}") from None
+            raise _refused(_shown(file), f"cannot be read: {error.strerror}") from None
         limit -= len(content)
-        yield str(file), content
+        yield _shown(file), content
+
+
+def _shown(path: Path) -> str:
+    """The path as text that can be sent and stored, whatever bytes a file system lets names have."""
+    return os.fsencode(path).decode("utf-8", "replace")
 
 
 def _files(path: Path) -> list[Path]:

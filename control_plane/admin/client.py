@@ -60,6 +60,8 @@ class Client:
     def _call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
         try:
             response = self._http.request(method, path, headers={"content-type": "application/json"}, **arguments)
+        except UnicodeEncodeError as error:
+            raise AdminRefused("bad_text", f"{error.object!r} is not valid Unicode", ()) from error
         except httpx2.TransportError as error:
             raise ServerAway(
                 f"the control plane at {self.path} did not answer ({type(error).__name__}). A change may have been "

@@ -5,7 +5,7 @@ The server reads the documents itself, whatever the client has checked, so that 
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from attrs import evolve
@@ -16,7 +16,7 @@ from control_plane.admin.backend import Backend, in_thread
 from control_plane.admin.enforcement import targets_of
 from control_plane.admin.problems import Problem
 from control_plane.admin.reading import Body
-from control_plane.store.records import PolicyKey, Revision
+from control_plane.store.records import PolicyKey, Revision, StoredPolicy, key_of
 from control_plane.store.store import Store
 from mesh.policy import Document, Fault, PolicyFaults, PolicySet, lint, read_policies
 
@@ -36,10 +36,10 @@ async def change_policies(backend: Backend, body: Body, author: str) -> dict[str
     body.done()
     if len(message) > MAX_MESSAGE:
         raise Problem(400, "message_too_long", f"a message has at most {MAX_MESSAGE} characters")
-    put, warnings = await in_thread(functools.partial(_read, documents))
+    found = await in_thread(functools.partial(_read, documents))
     async with backend.changing:
         stored = await in_thread(backend.store.policies)
-        to_put, to_delete = policies.plan(put, stored, prune=prune)
+        to_put, to_delete = policies.plan(policies.documents_of(found), stored, prune=prune)
         gone = [*to_delete, *delete]
         if dry_run:
             changes = policies.preview(to_put, gone, stored)
@@ -49,6 +49,7 @@ async def change_policies(backend: Backend, body: Body, author: str) -> dict[str
             revision = await in_thread(
                 functools.partial(backend.store.change_policies, to_put, gone, author=author, message=message)
             )
+    warnings = await in_thread(functools.partial(_warnings, found, stored, gone))
     if all(each.action == "unchanged" for each in revision.changes):
         revision = evolve(revision, number=await in_thread(backend.store.policy_number))
     elif not dry_run:
@@ -63,18 +64,32 @@ async def change_policies(backend: Backend, body: Body, author: str) -> dict[str
 
 def stored_policy_set(store: Store) -> tuple[PolicySet, int]:
     """The policies in force as `decide` needs them, and the revision that they are of. Blocks."""
-    documents = [Document(f"{each.kind} {each.namespace}/{each.name}", 0, each.document) for each in store.policies()]
-    return read_policies(documents), store.policy_number()
+    return _read_stored(store.policies()), store.policy_number()
 
 
-def _read(documents: Sequence[Document]) -> tuple[list[dict[str, Any]], Sequence[Fault]]:
+def _read_stored(stored: Iterable[StoredPolicy]) -> PolicySet:
+    return read_policies([Document(f"{each.kind} {each.namespace}/{each.name}", 0, each.document) for each in stored])
+
+
+def _read(documents: Sequence[Document]) -> PolicySet:
     try:
-        found = read_policies(documents)
+        return read_policies(documents)
     except PolicyFaults as error:
         count = len(error.faults)
         message = f"nothing was stored: {count} fault{'s' if count > 1 else ''} in the policies"
         raise Problem(422, "policy_faults", message, error.faults) from error
-    return policies.documents_of(found), lint(found)
+
+
+def _warnings(found: PolicySet, stored: Iterable[StoredPolicy], gone: Iterable[PolicyKey]) -> list[Fault]:
+    """What surprises about `found`, beside all that stays in force: defaults in another file count too."""
+    away = {*gone, *map(key_of, policies.documents_of(found))}
+    try:
+        rest = _read_stored(each for each in stored if each.key not in away)
+    except PolicyFaults:
+        rest = PolicySet()  # `doorward check` tells of it
+    own = {(each.origin.source, each.origin.index) for each in found.policies}
+    together = PolicySet(found.policies + rest.policies, found.defaults + rest.defaults)
+    return [fault for fault in lint(together) if (fault.source, fault.index) in own]
 
 
 def _document(each: object) -> Document:

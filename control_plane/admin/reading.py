@@ -5,6 +5,7 @@ is an error and not a default.
 """
 
 import json
+import re
 from contextlib import aclosing
 from typing import Any, TypeVar
 
@@ -19,6 +20,7 @@ MAX_BODY_BYTES = 32 * 1024 * 1024
 T = TypeVar("T")
 
 _MISSING: Any = object()
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")  # as an escape, the only way into a text that was read as UTF-8
 
 
 @define
@@ -62,9 +64,11 @@ async def read_body(request: Request) -> Body:
             if len(content) > MAX_BODY_BYTES:
                 raise Problem(413, "body_too_large", f"a request has at most {MAX_BODY_BYTES} bytes")
     try:
-        value = json.loads(content, object_pairs_hook=_no_repeats, parse_constant=_no_constant)
+        value = json.loads(content.decode(), object_pairs_hook=_no_repeats, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise Problem(400, "not_json", f"the body is not the JSON that is expected: {str(error)[:200]}") from error
+    if _SURROGATE.search(content) and not _is_unicode(value):
+        raise Problem(400, "bad_text", "the body holds a text that is not valid Unicode")
     if not isinstance(value, dict):
         raise Problem(400, "not_json", "the body must be a JSON object")
     return Body(value)
@@ -76,6 +80,15 @@ def query_int(request: Request, name: str, default: int, *, least: int, most: in
     if not (text.isascii() and text.isdigit() and len(text) < 16 and least <= int(text) <= most):
         raise Problem(400, "bad_parameter", f"{name} must be a whole number from {least} to {most}")
     return int(text)
+
+
+def _is_unicode(value: object) -> bool:
+    """Whether every text in it can be written: a lone surrogate could be neither stored nor answered."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -86,15 +86,15 @@ async def _bundle(backend: Backend, _: Request) -> object:
 async def _create_token(backend: Backend, request: Request) -> object:
     body = await read_body(request)
     workload = _workload(body.get("workload", str))
-    lifetime = timedelta(seconds=body.get("ttl", int, 600))
+    seconds = body.get("ttl", int, 600)
     uses = body.get("uses", int, 1)
     body.done()
-    if not timedelta(0) < lifetime <= MAX_TOKEN_LIFETIME:
+    if not 0 < seconds <= MAX_TOKEN_LIFETIME.total_seconds():
         raise Problem(400, "bad_ttl", f"a token lives from one second to {MAX_TOKEN_LIFETIME.days} days")
     if not 1 <= uses <= MAX_TOKEN_USES:
         raise Problem(400, "bad_uses", f"a token has from 1 to {MAX_TOKEN_USES} uses")
     create = functools.partial(
-        backend.store.create_token, workload, lifetime=lifetime, uses=uses, author=_author(request)
+        backend.store.create_token, workload, lifetime=timedelta(seconds=seconds), uses=uses, author=_author(request)
     )
     text, info = await in_thread(create)
     return {"token": text, **plain.token(info, str(workload.in_domain(backend.trust_domain)))}

@@ -185,3 +185,34 @@ def test_a_parameter_out_of_bounds_is_refused(client: Client, parameters: dict[s
 def test_a_target_that_is_none_is_refused(client: Client, target: str) -> None:
     with pytest.raises(AdminRefused):
         client.post("/v1/enforcement", {"number": 1, "targets": [target]})
+
+
+PERMISSIVE = {
+    "apiVersion": "doorward.dev/v1",
+    "kind": "NamespaceDefaults",
+    "metadata": {"name": "defaults", "namespace": "shop"},
+    "spec": {"default": "deny", "mtls": "permissive"},
+}
+
+
+def test_warnings_are_about_what_was_sent_beside_all_that_is_stored(client: Client) -> None:
+    plaintext = policy("plain", **{"from": [{"unauthenticated": True, "addresses": ["10.0.0.0/8"]}]})
+    assert "never matches" in client.post("/v1/policies", put(plaintext, dry_run=True))["warnings"][0]
+    client.post("/v1/policies", put(PERMISSIVE, policy("wide", workload="*")))
+    assert client.post("/v1/policies", put(plaintext, dry_run=True))["warnings"] == []
+    assert "never matches" in client.post("/v1/policies", put(plaintext, dry_run=True, prune=True))["warnings"][0]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"message": "\udce9"},
+        {"put": [{"source": "\udce9", "index": 1, "content": {}}]},
+        {"put": [{"source": "a", "index": 1, "content": {"\udce9": 1}}]},
+    ],
+)
+def test_a_text_that_is_no_unicode_is_refused_and_costs_nothing(client: Client, body: dict[str, Any]) -> None:
+    with pytest.raises(AdminRefused) as refused:
+        client.post("/v1/policies", body)
+    assert refused.value.error == "bad_text"
+    assert client.post("/v1/policies", {"message": "\U0001f6aa", **put(policy("a"))})["message"] == "\U0001f6aa"

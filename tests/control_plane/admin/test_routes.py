@@ -37,6 +37,7 @@ def test_a_token_buys_a_certificate_for_its_workload_and_is_listed_without_its_s
         ({"workload": "checkout"}, "bad_workload"),
         ({"workload": "shop/checkout", "ttl": 0}, "bad_ttl"),
         ({"workload": "shop/checkout", "ttl": 8 * 86400}, "bad_ttl"),
+        ({"workload": "shop/checkout", "ttl": 10**30}, "bad_ttl"),
         ({"workload": "shop/checkout", "ttl": "10m"}, "wrong_type"),
         ({"workload": "shop/checkout", "uses": 0}, "bad_uses"),
         ({"workload": "shop/checkout", "uses": True}, "wrong_type"),

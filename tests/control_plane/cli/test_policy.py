@@ -1,5 +1,6 @@
 """`doorward policy apply|get|delete|history`: all or nothing, numbered, and counted where it is enforced."""
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -148,3 +149,18 @@ def test_wait_for_nobody_ends_at_once(admin):
 @pytest.mark.parametrize("wait", ["0", "-1", "soon"])
 def test_a_wait_that_is_no_time_exits_2(admin, wait):
     assert admin("policy", "apply", "-f", str(SHOP), "--wait", wait).exit == 2
+
+
+def test_a_file_whose_name_is_not_utf_8_can_be_applied(admin, tmp_path):
+    file = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.yaml"))
+    file.write_text(written(policy("a")))
+    assert admin("policy", "apply", "-f", str(file)).exit == 0
+    file.write_text("a: 1")
+    answer = admin("policy", "apply", "-f", str(file))
+    assert (answer.exit, "caf\N{REPLACEMENT CHARACTER}.yaml#1" in answer.err) == (2, True)
+
+
+@pytest.mark.parametrize("words", [("policy", "apply", "-f", "-", "-m"), ("token", "revoke"), ("ban", "remove")])
+def test_an_argument_that_is_not_utf_8_exits_2_and_says_so(admin, words):
+    answer = admin(*words, "\udce9", stdin=written(policy("a")))
+    assert (answer.exit, "not valid Unicode" in answer.err, "Traceback" in answer.err) == (2, True, False)
