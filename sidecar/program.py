@@ -195,7 +195,9 @@ def _noted(faults: list[str], what: str) -> Iterator[None]:
 
 def _prepare_process(settings: Settings) -> None:
     """Room for the connections that the settings allow, and no core file: it would hold the private key."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # One byte is no core file, and the only limit that Linux heeds where cores are piped to a program (do_coredump).
+    core = 1 if resource.getrlimit(resource.RLIMIT_CORE)[1] else 0
+    resource.setrlimit(resource.RLIMIT_CORE, (core, core))
     wanted = FILES_PER_CONNECTION * settings.limits.max_connections + FILES_ELSEWHERE
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
