@@ -6,6 +6,7 @@ Flags, help and environment come from the table of settings. Everything heavy is
 
 import argparse
 import os
+import signal
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -114,6 +115,7 @@ def _read_toml(path: str | None) -> tuple[dict[str, Any], Fault | None]:
 
 
 def _run(settings: Settings) -> int:
+    _end_at_signals()
     import trio
 
     from sidecar import log
@@ -131,6 +133,15 @@ def _run(settings: Settings) -> int:
         for error in failed:
             log.error("failed", exception=error, advice="this is a fault of Doorward: report it with this line")
     return 1 if failed else 0
+
+
+def _end_at_signals() -> None:
+    """While the program loads there is nothing to drain: a signal ends it in order, as it will once it runs.
+
+    As process 1 of a container it would not even hear a signal for which it has no handler.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os._exit(0))
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:

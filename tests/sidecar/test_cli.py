@@ -1,5 +1,7 @@
 """The command line: exit codes, help, and every wrong setting in one answer."""
 
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -72,9 +74,20 @@ def test_flags_are_not_guessed_from_their_beginning(capsys: pytest.CaptureFixtur
     assert "--inb: is no flag" in capsys.readouterr().err
 
 
-def test_a_wrong_setting_is_answered_without_loading_the_program() -> None:
-    import subprocess
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_the_program_loads_ends_it_in_order(number: int, tmp_path: Path) -> None:
+    script = (  # the first heavy import of a run is replaced by a signal
+        f"import os, sys\nclass Loading:\n    def find_spec(self, name, path, target=None):\n"
+        f"        if name == 'trio': os.kill(os.getpid(), {number:d})\n"
+        f"sys.meta_path.insert(0, Loading())\nfrom sidecar.cli import main\nmain(['run', *sys.argv[1:]])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *REQUIRED], cwd=tmp_path, capture_output=True, check=False, timeout=20
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
 
+
+def test_a_wrong_setting_is_answered_without_loading_the_program() -> None:
     script = (
         "import sys; from sidecar.cli import main\ntry: main(['run'])\nexcept SystemExit: print('trio' in sys.modules)"
     )
