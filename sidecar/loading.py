@@ -9,6 +9,7 @@ A setting given in one place replaces the same setting from a lower one as a who
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -157,6 +158,11 @@ def _check_together(reading: _Reading) -> None:
                 origins.get(name, "--observe"),
                 f"{bind} is taken by another listener of this sidecar; choose another port",
             )
+    sockets = Counter(each.bind for each in values.get("outbound", ()) if each.unix)
+    for path in (path for path, times in sockets.items() if times > 1):
+        reading.fault(
+            origins["outbound"], f"unix:{path} is taken by another listener of this sidecar; choose another path"
+        )
     for inbound in values.get("inbound", ()):
         if any(_reaches(inbound, bind) for _, bind in binds):
             reading.fault(

@@ -115,6 +115,8 @@ def test_two_listeners_in_one_place_are_refused() -> None:
     (text,) = faults({"outbound": ["127.0.0.1:9001=a/b:1", "127.0.0.1:9001=a/c:1"]})
     assert "127.0.0.1:9001 is taken by another listener" in text
     assert faults({"inbound": ["0.0.0.0:15020=127.0.0.1:8080/http"]})
+    (text,) = faults({"outbound": ["unix:/run/one=a/b:1", "unix:/run/one=a/c:1", "unix:/run/two=a/b:2"]})
+    assert "/run/one is taken by another listener" in text
 
 
 def test_port_zero_never_collides() -> None:
