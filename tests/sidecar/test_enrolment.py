@@ -56,7 +56,7 @@ def test_a_refused_answer_keeps_the_key() -> None:
 
 
 def answered_by_another(enrolment: Enrolment) -> Certificate:
-    return evolve(answered(enrolment, Pki()), roots=PKI.bundle.to_der())
+    return evolve(answered(enrolment, Pki(now=PKI.now)), roots=PKI.bundle.to_der())
 
 
 def test_an_answer_that_is_not_valid_now_is_refused() -> None:
