@@ -9,6 +9,7 @@ from control_plane.cli.session import No, Session, common_options, pass_session
 
 
 @click.group()
+@common_options
 def audit() -> None:
     """Read and verify the audit log."""
 

@@ -17,6 +17,7 @@ _SUBJECT = "A workload (namespace/name), a SPIFFE ID, or a certificate as serial
       doorward ban remove shop/checkout
     """
 )
+@common_options
 def ban() -> None:
     """Refuse identities and certificates everywhere."""
 

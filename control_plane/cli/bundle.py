@@ -6,6 +6,7 @@ from control_plane.cli.session import Session, common_options, pass_session
 
 
 @click.group()
+@common_options
 def bundle() -> None:
     """Show the trust bundle."""
 

@@ -6,6 +6,7 @@ terminal, and left out where standard error is none.
 
 import sys
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,9 +17,9 @@ if TYPE_CHECKING:
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.5
 
 
-def wait_until_enforced(client: "Client", change: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """Wait at most `seconds` for what the answer `change` says was stored: the last count, and how long it took."""
-    started, pause = time.monotonic(), FIRST_PAUSE
+def wait_until_enforced(client: "Client", change: dict[str, Any], patience: timedelta) -> dict[str, Any]:
+    """Wait at most `patience` for what the answer `change` says was stored: the last count, and how long it took."""
+    started, pause, seconds = time.monotonic(), FIRST_PAUSE, patience.total_seconds()
     while True:
         found = client.post("/v1/enforcement", {"number": change["number"], "targets": change["targets"]})
         found["seconds"] = round(time.monotonic() - started, 3)

@@ -1,6 +1,7 @@
 """`doorward policy`: who may call whom. Changes are all or nothing, numbered, and counted where they are enforced."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,20 +10,22 @@ import click
 from control_plane.cli.deciding import PATHS, check, lint, read_files
 from control_plane.cli.enforcing import wait_until_enforced
 from control_plane.cli.output import clean, echo_styled, say, styled, table, when
+from control_plane.cli.parameters import Duration
 from control_plane.cli.session import No, Session, common_options, pass_session
 
 _COLOURS = {"added": "green", "replaced": "yellow", "removed": "red", "unchanged": "bright_black"}
 
 wait_option = click.option(
     "--wait",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="SECONDS",
+    type=Duration(),
+    metavar="DURATION",
     help="Wait until every connected sidecar concerned enforces it; exit 1 if that takes longer.",
 )
 message_option = click.option("-m", "--message", default="", help="Why; it is kept with the revision.")
 
 
 @click.group()
+@common_options
 def policy() -> None:
     """Apply, show, check and delete policies."""
 
@@ -53,7 +56,7 @@ def apply(
     prune: bool,
     dry_run: bool,
     message: str,
-    wait: float | None,
+    wait: timedelta | None,
 ) -> None:
     """Add or replace policies, all or none. With several faults nothing is stored and all are listed."""
     documents = [{"source": each.source, "index": each.index, "content": each.content} for each in read_files(files)]
@@ -67,7 +70,7 @@ def apply(
 @wait_option
 @common_options
 @pass_session
-def delete(session: Session, names: Sequence[str], kind: str | None, message: str, wait: float | None) -> None:
+def delete(session: Session, names: Sequence[str], kind: str | None, message: str, wait: timedelta | None) -> None:
     """Delete policies. NAME is namespace/name, or a name alone where it is the only one of that name."""
     with session.client() as client:
         stored = client.get("/v1/policies")["policies"]
@@ -90,7 +93,7 @@ def _is_named(stored: dict[str, Any], name: str) -> bool:
     return name in {stored["name"], f"{stored['namespace']}/{stored['name']}"}
 
 
-def _change(session: Session, body: dict[str, Any], wait: float | None) -> None:
+def _change(session: Session, body: dict[str, Any], wait: timedelta | None) -> None:
     """Send one change, show what it did, and wait for its enforcement where asked."""
     with session.client() as client:
         answer = client.post("/v1/policies", body)

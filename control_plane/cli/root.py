@@ -4,8 +4,12 @@
 broke. 130 is an interrupt.
 """
 
+import errno
+import os
+import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import click
@@ -14,6 +18,7 @@ from control_plane.cli.output import clean, echo_styled, say, styled
 from control_plane.cli.session import No, common_options
 
 YES, NO, ERROR, INTERRUPTED = 0, 1, 2, 130
+NOWHERE_TO_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 COMMANDS = {
     "control-plane": "control_plane.cli.run:control_plane",
@@ -83,6 +88,7 @@ def doorward() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; the exit code. Every failure becomes a message on standard error and 2."""
+    _replace_closed_streams()
     try:
         result = doorward.main(list(arguments), prog_name="doorward", standalone_mode=False)
     except click.exceptions.Exit as exit_:
@@ -103,6 +109,13 @@ def run(arguments: Sequence[str]) -> int:
     return result if isinstance(result, int) else YES
 
 
+def _replace_closed_streams() -> None:
+    """A standard stream that the caller closed becomes the null device: Python would leave None in its place."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 # open while the process lives
+
+
 def _failed(error: Exception) -> int:
     from control_plane.admin.errors import AdminError, AdminRefused
     from mesh.policy import PolicyFaults
@@ -112,6 +125,8 @@ def _failed(error: Exception) -> int:
     elif isinstance(error, PolicyFaults):
         count = len(error.faults)
         _complain(f"{count} fault{'s' if count > 1 else ''} in the policies", [str(fault) for fault in error.faults])
+    elif isinstance(error, OSError) and error.errno in NOWHERE_TO_WRITE:
+        _complain(f"what was to be shown cannot be written: {error.strerror}")
     else:
         import traceback
 

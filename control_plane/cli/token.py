@@ -12,6 +12,7 @@ from control_plane.cli.session import Session, common_options, pass_session
 
 
 @click.group()
+@common_options
 def token() -> None:
     """Make, list and revoke join tokens."""
 

@@ -146,7 +146,7 @@ def test_wait_for_nobody_ends_at_once(admin):
     assert (answer.exit, "No connected sidecar is concerned." in answer.out) == (0, True)
 
 
-@pytest.mark.parametrize("wait", ["0", "-1", "soon"])
+@pytest.mark.parametrize("wait", ["0", "-1", "soon", "nan", "inf"])
 def test_a_wait_that_is_no_time_exits_2(admin, wait):
     assert admin("policy", "apply", "-f", str(SHOP), "--wait", wait).exit == 2
 

@@ -65,6 +65,7 @@ def test_options_are_accepted_before_and_after_and_the_later_wins(admin):
     for arguments in (
         ("-o", "json", "ban", "list"),
         ("ban", "list", "-o", "json"),
+        ("ban", "-o", "json", "list"),
         ("-o", "yaml", "ban", "list", "-ojson"),
     ):
         assert admin(*arguments).json == {"bans": []}
@@ -96,6 +97,22 @@ def test_an_interrupt_exits_130(doorward, monkeypatch):
 
     monkeypatch.setattr("control_plane.cli.deciding.answer", interrupted)
     assert doorward(*QUESTION).exit == 130
+
+
+@pytest.mark.parametrize(
+    ("redirection", "arguments", "exit_code"),
+    [
+        (">&-", QUESTION, 1),
+        ("2>&-", QUESTION, 1),
+        ("2>&-", ("--admin", "/nowhere", "sidecars"), 2),
+        ("<&-", ("policy", "lint", "-"), 2),
+        (">/dev/full", QUESTION, 2),
+    ],
+)
+def test_a_closed_or_full_stream_changes_no_exit_code_to_one_that_lies(redirection, arguments, exit_code):
+    line = ["sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, "-m", "control_plane.cli", *arguments]
+    done = subprocess.run(line, check=False, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, "Traceback" in done.stderr) == (exit_code, False)
 
 
 @pytest.mark.parametrize("missing", ["click", "yaml", "httpx2"])
