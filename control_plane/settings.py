@@ -130,3 +130,14 @@ class ControlPlaneSettings:
     def __attrs_post_init__(self) -> None:
         if (self.ca_certificate is None) != (self.ca_key is None):
             raise SettingRefused("ca_certificate and ca_key go together: give both, or neither")
+        self._check_pair("lease_renewal", self.limits.lease_renewal, "lease_lifetime", self.lifetimes.lease)
+        silence = timedelta(seconds=self.limits.silence_timeout)
+        self._check_pair("ping_interval", self.limits.ping_interval, "silence_timeout", silence)
+
+    @staticmethod
+    def _check_pair(short: str, seconds: float, long: str, than: timedelta) -> None:
+        """What comes too late ends what it should keep: endpoints would flap, idle links would be taken for dead."""
+        if seconds >= than.total_seconds():
+            raise SettingRefused(
+                f"{short} ({seconds:g} s) must be shorter than {long} ({than.total_seconds():g} s): change one of them"
+            )

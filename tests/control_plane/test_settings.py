@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,6 +34,20 @@ def test_only_the_state_directory_has_no_default() -> None:
 def test_a_ca_is_a_certificate_and_a_key() -> None:
     with pytest.raises(SettingRefused, match="ca_key"):
         ControlPlaneSettings(state=Path("state"), ca_certificate=Path("ca.pem"))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"lifetimes": Lifetimes(lease=timedelta(seconds=30))},
+        {"limits": Limits(lease_renewal=90.0)},
+        {"limits": Limits(silence_timeout=15.0)},
+        {"limits": Limits(ping_interval=45.0)},
+    ],
+)
+def test_what_keeps_something_alive_comes_before_its_end(wrong: dict[str, Any]) -> None:
+    with pytest.raises(SettingRefused, match="must be shorter than"):
+        ControlPlaneSettings(state=Path("state"), **wrong)
 
 
 @pytest.mark.parametrize("name", ["certificate", "own_certificate", "issuer", "root", "attestation", "lease"])
