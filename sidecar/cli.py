@@ -116,6 +116,7 @@ def _read_toml(path: str | None) -> tuple[dict[str, Any], Fault | None]:
 
 def _run(settings: Settings) -> int:
     _end_at_signals()
+    _fill_standard_descriptors()
     import trio
 
     from sidecar import log
@@ -142,6 +143,13 @@ def _end_at_signals() -> None:
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os._exit(0))
+
+
+def _fill_standard_descriptors() -> None:
+    """Where one of 0 to 2 came closed a socket would get its number, and the logs would be written into its stream."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -262,6 +263,22 @@ def test_listeners_that_cannot_stand_are_all_named_and_the_exit_code_is_one(tmp_
     assert "--outbound unix:/nowhere/at.all" in said[1]
     assert f"--observe 127.0.0.1:{port}" in said[2]
     assert "Traceback" not in done.stderr.decode()
+
+
+def test_closed_standard_descriptors_do_not_become_sockets_that_the_logs_are_written_into(tmp_path: Path) -> None:
+    command = f"exec {PROGRAM} run --workload a/b --control-plane 127.0.0.1:1 --bundle b --token-file t "
+    command += "--observe 127.0.0.1:0 --run-file run.json <&- >&- 2>&-"
+    with subprocess.Popen(["sh", "-c", command], cwd=tmp_path) as process:
+        try:
+            deadline = time.monotonic() + 20
+            while not (tmp_path / "run.json").exists():
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            held = [Path(f"/proc/{process.pid}/fd/{number}").readlink() for number in range(3)]
+        finally:
+            process.kill()
+    assert held == [Path(os.devnull)] * 3
 
 
 async def test_without_descriptors_it_says_so_once_and_serves_again_when_there_are_some(tmp_path: Path) -> None:
