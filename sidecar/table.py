@@ -160,7 +160,11 @@ ROWS: Final = (
         "FILE",
     ),
     _limit("max_connections", "Accepted connections open at once, over all listeners."),
-    _limit("unauthenticated_total", "Connections at once that have not finished their TLS handshake."),
+    _limit(
+        "unauthenticated_total",
+        "Connections at once that have not finished their TLS handshake. Where there is no room, one that has had 2 s "
+        "gives way.",
+    ),
     _limit("unauthenticated_per_address", "The same, from one source address."),
     _limit("handshake_timeout", "For one TLS handshake, on either side."),
     _limit("dial_timeout", "For one TCP connect, to the application or to one mesh endpoint."),
