@@ -1,10 +1,13 @@
 """Policies for end-to-end tests, applied through the admin API and enforced before the test goes on."""
 
+from datetime import timedelta
 from typing import Any
 
 from control_plane.admin.client import Client
 from control_plane.cli.enforcing import wait_until_enforced
 from examples.demo.local_mesh import LocalMesh
+
+PATIENCE = timedelta(seconds=10)
 
 
 def allow_policy(source: str, target: str, port: int, *, http: bool = True, namespace: str = "shop") -> dict[str, Any]:
@@ -30,7 +33,7 @@ async def apply(mesh: LocalMesh, *documents: dict[str, Any]) -> None:
     put = [{"source": "test", "index": index, "content": each} for index, each in enumerate(documents)]
 
     def change(client: Client) -> dict[str, Any]:
-        return wait_until_enforced(client, client.post("/v1/policies", {"put": put}), 10)
+        return wait_until_enforced(client, client.post("/v1/policies", {"put": put}), PATIENCE)
 
     enforced = await mesh.admin(change)
     assert enforced["on"] == enforced["of"], enforced
