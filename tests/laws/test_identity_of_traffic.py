@@ -30,10 +30,10 @@ from transport import TlsFailed, TlsStream, dial
 
 async def test_law_06_neither_host_nor_sni_nor_the_dialled_port_decides(shop: Shop, pki: Pki) -> None:
     await shop.open(policies=[])
-    elsewhere = policy(9999)
-    elsewhere["spec"]["to"] = {"workload": "stock"}  # checkout may call stock; it says that it does, and calls payments
-    mesh_port = policy(shop.mesh_port)  # and the port that it dials, which is a sidecar's and no application's
-    shop.payments.learn(policies=[elsewhere, mesh_port])
+    claimed = policy(9999)  # payments, on the port that Host names
+    stock = policy(shop.app_port, to={"workload": "stock"})  # and who Host and SNI name, on the real port
+    mesh_port = policy(shop.mesh_port)  # and payments on the port that was dialled, a sidecar's
+    shop.payments.learn(policies=[claimed, mesh_port, stock])
     plain = await dial("127.0.0.1", shop.mesh_port, deadline=5)
     stream = TlsStream(plain.socket, client_context(pki.svid(), pki.bundle, [ALPN_HTTP]), server_side=False)
     stream.connection.set_tlsext_host_name(b"stock.shop")
