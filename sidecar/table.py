@@ -174,10 +174,14 @@ ROWS: Final = (
     _limit("head_bytes", "Request line and headers together, trailers, or the same of a response; 431 above it."),
     _limit("keep_alive_timeout", "Between two requests on one connection."),
     _limit("request_head_timeout", "From the first byte of a request to the end of its head."),
-    _limit("response_head_timeout", "From the end of a request to the head of its response; 504 after it."),
-    _limit("body_idle_timeout", "Without a byte inside a body."),
+    _limit(
+        "response_head_timeout",
+        "From the end of a request to the head of its response; 504 after it. Outbound waits one second more, so that "
+        "the sidecar that is called can say why.",
+    ),
+    _limit("body_idle_timeout", "Without a byte inside a body, or with a reader that takes less than a buffer of it."),
     _limit("drain_body_bytes", "Of a refused request's body read, so that its connection can be used again."),
-    _limit("drain_body_timeout", "Time spent on the same."),
+    _limit("drain_body_timeout", "Time spent on the same, and on reading away what still comes before a close."),
     _limit("pool_connections", "Idle upstream connections kept per endpoint or caller."),
     _limit("pool_idle_timeout", "Before an idle upstream connection is closed."),
     _limit("control_timeout", "For connecting to the control plane, and for each answer awaited from it."),

@@ -27,6 +27,7 @@ from sidecar.relay import Ending, Tally, relay
 from sidecar.settings import Limits
 
 PROMPT_SECONDS: Final = 0.5  # for a response to begin before the client is watched for going away
+GRACE_SECONDS: Final = 1.0  # for another sidecar, which waits as long for its application, to say why it gave up
 
 _TUNNEL_ENDINGS: Final = {
     Ending.A_BROKE: Reason.DOWNSTREAM_RESET,
@@ -149,7 +150,7 @@ class Exchange:
         while client.body_open:
             event = client.body_at_hand()
             if isinstance(event, End):
-                pending += writing.end(headers.trailers(event.trailers, own=True), framing)
+                pending += writing.end(headers.trailers(event.trailers, request.head, own=True), framing)
             elif event is not None:
                 self._record.bytes_in += len(event)
                 pending += writing.content(event, framing)
@@ -174,8 +175,9 @@ class Exchange:
         raise Failed(Reason.UPSTREAM_TIMEOUT, "the upstream stopped taking the request")
 
     def _expect_response(self) -> None:
-        """From now on the upstream has response_head_timeout to begin its response."""
-        self._response_due.deadline = trio.current_time() + self._limits.response_head_timeout
+        """From now on the upstream has response_head_timeout to begin its response, and a sidecar a moment more."""
+        grace = 0.0 if self._own else GRACE_SECONDS
+        self._response_due.deadline = trio.current_time() + self._limits.response_head_timeout + grace
 
     # Down
 
@@ -221,7 +223,7 @@ class Exchange:
                 self._record.bytes_out += len(event)
                 pending += writing.content(event, framing)
             elif isinstance(event, End):
-                pending += writing.end(headers.trailers(event.trailers, own=self._own), framing)
+                pending += writing.end(headers.trailers(event.trailers, head, own=self._own), framing)
             if event is None or isinstance(event, End) or len(pending) >= self._limits.buffer_bytes:
                 await self._send_down(pending)
                 pending = bytearray()

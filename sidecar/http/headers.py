@@ -108,9 +108,13 @@ def keep_alive_seconds(head: ResponseHead) -> float | None:
     return None
 
 
-def trailers(fields: Fields, *, own: bool) -> Fields:
-    """The trailers that may pass; `own` as in response_fields()."""
-    return _without(fields, _NO_TRAILERS, own=own)
+def trailers(fields: Fields, head: RequestHead | ResponseHead, *, own: bool) -> Fields:
+    """The trailers that may pass behind `head`, whose Connection names fields here too; `own` as in response_fields().
+
+    What may not come late may not come late under a name that folds to it either.
+    """
+    late = tuple(field for field in fields if field[0].translate(FOLD) not in _NO_TRAILERS)
+    return _without(late, _nominated(head.fields), own=own)
 
 
 def _nominated(fields: Fields) -> AbstractSet[bytes]:

@@ -193,16 +193,18 @@ class Conversation:
         view = self._proxy.mesh.view
         keep = self._can_go_on(ended, head)
         record.status = ended.status
-        await self._client.send(
-            answer(
-                ended,
-                decision=record.decision,
-                snapshot=record.snapshot if record.snapshot is not None or view is None else view.number,
-                now=self._proxy.mesh.now(),
-                head_only=head is not None and head.method == "HEAD",
-                close=not keep,
-            )
+        said = answer(
+            ended,
+            decision=record.decision,
+            snapshot=record.snapshot if record.snapshot is not None or view is None else view.number,
+            now=self._proxy.mesh.now(),
+            head_only=head is not None and head.method == "HEAD",
+            close=not keep,
         )
+        try:
+            await self._client.send(said)
+        except Aborted:
+            raise Aborted(ended.reason) from None  # nobody escapes the record of a denial by not reading it
         return keep and await self._client.discard_body()
 
     def _can_go_on(self, ended: HttpEnded, head: RequestHead | None) -> bool:

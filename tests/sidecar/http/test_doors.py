@@ -372,6 +372,15 @@ async def test_a_silent_application_is_a_504(mesh: Mesh) -> None:
     assert (head.status, json.loads(body)["reason"]) == (504, "upstream_timeout")
 
 
+async def test_the_sidecar_beside_a_silent_application_says_so_although_both_wait_as_long(mesh: Mesh) -> None:
+    await mesh.start(App(answer=lambda _: b""), limits=Limits(response_head_timeout=0.2))
+    head, body = await (await mesh.caller()).get("/")
+    assert (head.status, json.loads(body)["reason"]) == (504, "upstream_timeout")
+    await eventually(lambda: mesh.payments.written and mesh.checkout.written)
+    assert (mesh.payments.written[0].status, mesh.payments.written[0].reason) == (504, Reason.UPSTREAM_TIMEOUT)
+    assert (mesh.checkout.written[0].status, mesh.checkout.written[0].reason) == (504, "")
+
+
 async def test_truncation_shows_at_the_other_end_of_the_mesh(mesh: Mesh) -> None:
     async def truncating(stream: PlainStream) -> None:
         await stream.receive_some()
@@ -443,6 +452,20 @@ async def test_large_bodies_stream_both_ways_at_once_with_bounded_memory(mesh: M
     assert peak < 4 * MIB
     await eventually(lambda: mesh.payments.written)
     assert (mesh.payments.written[0].bytes_in, mesh.payments.written[0].bytes_out) == (size, size)
+
+
+@pytest.mark.parametrize("direct", [True, False], ids=["direct", "pair"])
+async def test_a_denied_upload_is_told_so_although_its_caller_reads_only_at_its_end(mesh: Mesh, direct: bool) -> None:
+    await mesh.start(app := App(), {"methods": ["GET"]})
+    for _ in range(5):
+        caller = await (mesh.direct() if direct else mesh.caller())
+        await caller.stream.send_all(b"POST / HTTP/1.1\r\nHost: payments\r\nContent-Length: %d\r\n\r\n" % (16 * MIB))
+        for _ in range(16):
+            await caller.stream.send_all(bytes(MIB))
+        head, body = await caller.hear("POST")
+        assert (head.status, json.loads(body)["reason"]) == (403, "no_policy_matched")
+        caller.stream.abort()
+    assert not app.heads
 
 
 # Connections that are kept

@@ -68,7 +68,7 @@ def test_fields_of_one_hop_go_no_further(name: bytes) -> None:
 def test_a_spoofed_field_of_ours_is_dropped_from_requests_responses_and_trailers(name: bytes) -> None:
     assert sent((name, b"spoofed")) == ((b"host", b"h"), IDENTITY)
     assert passed(response((name, b"spoofed"))) == ()
-    assert headers.trailers(((name, b"spoofed"),), own=True) == ()
+    assert headers.trailers(((name, b"spoofed"),), request(), own=True) == ()
 
 
 def test_between_sidecars_our_own_fields_pass() -> None:
@@ -143,10 +143,29 @@ def test_close_is_said_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [b"Content-Length", b"Transfer-Encoding", b"Host", b"Authorization", b"Set-Cookie", b"Content-Type", b"TE"]
+    "name",
+    [
+        b"Content-Length",
+        b"content_length",
+        b"Transfer-Encoding",
+        b"Transfer.Encoding",
+        b"Host",
+        b"Authorization",
+        b"Set-Cookie",
+        b"SET_COOKIE",
+        b"Content-Type",
+        b"TE",
+    ],
 )
 def test_what_must_not_come_late_is_dropped_from_trailers(name: bytes) -> None:
-    assert headers.trailers(((name, b"x"), (b"Server-Timing", b"y")), own=False) == ((b"Server-Timing", b"y"),)
+    fields = (name, b"x"), (b"Server-Timing", b"y")
+    assert headers.trailers(fields, response(), own=False) == ((b"Server-Timing", b"y"),)
+
+
+def test_what_connection_nominates_is_dropped_from_trailers_too() -> None:
+    fields = (b"X-Hop", b"1"), (b"X-Sum", b"2")
+    for head in (request((b"Connection", b"x-hop")), response((b"Connection", b"close, X-HOP"))):
+        assert headers.trailers(fields, head, own=True) == ((b"X-Sum", b"2"),)
 
 
 @pytest.mark.parametrize(

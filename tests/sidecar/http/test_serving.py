@@ -31,8 +31,8 @@ async def answered(talk: Talk) -> tuple[bytes, dict[str, Any]]:
     return head.split(b"\r\n")[0], json.loads(body)
 
 
-async def until_broken(stream: MemoryStream, piece: bytes, pause: float = 0) -> None:
-    """Send the piece again and again until either end is gone."""
+async def until_broken(stream: MemoryStream, piece: bytes, pause: float = 0.1) -> None:
+    """Send the piece again and again until either end is gone; without a pause virtual time would never move."""
     try:
         while True:
             await stream.send_all(piece)
@@ -416,6 +416,15 @@ async def test_an_endless_body_of_a_denied_request_is_not_read_for_ever(talk: Ta
     await expect(it.client, b"}\n")
     with trio.fail_after(10):
         await until_broken(it.client, b"64\r\n" + b"x" * 100 + b"\r\n")
+
+
+async def test_a_denial_that_nobody_takes_is_recorded_as_a_denial(talk: TalkTo) -> None:
+    it = talk(limit=100, denies={"GET"})
+    await it.say(GET)
+    await settled()
+    it.client.abort()
+    await it.done.wait()
+    assert [(record.status, record.reason) for record in it.records] == [(403, Reason.NO_POLICY_MATCHED)]
 
 
 async def test_a_body_that_trickles_behind_a_denial_is_not_waited_for_long(talk: TalkTo, autojump_clock: Any) -> None:
