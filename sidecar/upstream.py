@@ -97,9 +97,12 @@ def _leads_to(stream: PlainStream, listener: Address) -> bool:
     host, port = stream.peername
     if port != listener.port:
         return False
+    bound = ip_address(listener.host)
+    if not bound.is_unspecified:
+        return host == sockets.plain_address(listener.host)
     own, *_ = stream.socket.getsockname()
     here = host == sockets.plain_address(own) or ip_address(host).is_loopback
-    return here if ip_address(listener.host).is_unspecified else host == sockets.plain_address(listener.host)
+    return here and ip_address(host).version == bound.version  # [::] of ours takes no IPv4
 
 
 async def _dial(host: str, port: int, deadline: float) -> PlainStream:

@@ -71,6 +71,15 @@ async def test_law_07_inbound_never_leads_to_a_listener_of_our_own(shop: Shop, h
     assert shop.heads == []
 
 
+@pytest.mark.parametrize(("listener", "answers"), [("::", True), ("127.0.0.2", True), ("0.0.0.0", False)])
+async def test_law_07_an_application_on_the_same_port_of_another_address_is_none(
+    shop: Shop, listener: str, answers: bool
+) -> None:
+    await shop.open()
+    shop.payments.proxy.listening.append(Address(listener, shop.app_port))
+    assert (b"200 OK" in await shop.get("/", straight=True)) is answers
+
+
 def test_law_07_a_setting_that_leads_to_ourselves_is_refused_at_the_start() -> None:
     given = {"workload": ["shop/a"], "control_plane": ["127.0.0.1:1"], "bundle": ["b"], "token_file": ["t"]}
     with pytest.raises(SettingsFault, match="is a listener of this sidecar"):
