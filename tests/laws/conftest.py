@@ -59,7 +59,7 @@ class Shop:
         self._nursery = nursery
         self._streams: list[PlainStream | TlsStream] = []
         self.heads: list[bytes] = []  # one per request, without the empty line
-        self.connections = 0
+        self.streams: list[PlainStream] = []  # the application's ends, one per connection
         self.answer: Callable[[bytes], bytes] = lambda _: OK
 
     async def open(self, *http: dict[str, Any], protocol: str = "http", **options: Any) -> "Shop":
@@ -90,6 +90,11 @@ class Shop:
     def endpoint(self, **how: str) -> Endpoint:
         return endpoint(self.pki, "shop/payments", self.mesh_port, **{"protocol": "http", **how})
 
+    @property
+    def connections(self) -> int:
+        """How many connections reached the application."""
+        return len(self.streams)
+
     async def caller(self) -> PlainStream:
         """The local application of checkout."""
         return self._keep(await dial("127.0.0.1", self.port, deadline=5))
@@ -111,7 +116,7 @@ class Shop:
         return await self.say(get(path, *fields), straight=straight)
 
     async def _serve(self, stream: PlainStream) -> None:
-        self.connections += 1
+        self.streams.append(stream)
         buffer = b""
         while data := await stream.receive_some():
             buffer += data

@@ -139,6 +139,14 @@ async def test_law_19_bytes_that_nobody_asked_for_are_nobodys_answer(shop: Shop,
     assert shop.connections == 2
 
 
+async def test_law_19_bytes_that_come_while_nobody_asks_are_nobodys_answer(shop: Shop) -> None:
+    await shop.open()
+    assert (await shop.get("/", straight=True)).endswith(b"ok")
+    await shop.streams[0].send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged")
+    assert (await shop.get("/", straight=True)).endswith(b"\r\n\r\nok")
+    assert shop.connections == 2
+
+
 async def test_law_19_an_early_answer_ends_its_connection(shop: Shop) -> None:
     await shop.open()
     caller = await shop.direct()

@@ -18,7 +18,7 @@ from control_plane.observe import refuse_foreign_host
 from control_plane.settings import Limits as PlaneLimits
 from control_plane.state import State, StateRefused
 from mesh.policy import Reason
-from mesh.wire import MessageMalformed, decode
+from mesh.wire import MessageMalformed, Snapshot, decode
 from sidecar.metrics import Metrics
 from sidecar.observe import Observe
 from sidecar.readiness import Readiness
@@ -65,12 +65,25 @@ class TestLaw21:
         await plane.until(lambda: plane.count("links_refused_total", reason="over_budget") == 1)
 
 
+def deep_snapshot(depth: int) -> bytes:
+    policy: dict[str, object] = {}
+    for _ in range(depth):
+        policy = {"spec": policy}
+    head = {"type": "Snapshot", "epoch": "e", "number": 1, "hash": "h", "endpoints": [], "bans": [], "roots": []}
+    return bytes(msgpack.packb({**head, "policies": [policy]}))
+
+
+def test_law_21_a_message_in_order_is_taken() -> None:
+    assert isinstance(decode(deep_snapshot(8)), Snapshot)
+
+
 @pytest.mark.parametrize(
     "payload",
     [
         msgpack.packb({"type": "Ping", "number": msgpack.ExtType(5, b"x")}),
         msgpack.packb({"type": "Ping", "number": msgpack.Timestamp(1)}),
-        b"\x91" * 5000 + b"\xc0",  # deep
+        deep_snapshot(20),
+        b"\x91" * 5000 + b"\xc0",
         b"\xdf\xff\xff\xff\xff",  # four billion entries, it says
         b"\xdd\xff\xff\xff\xff" * 100,
         msgpack.packb({"type": "Hello", "version": 1, "software": "x" * 100_000, "instance": "i"}),
