@@ -15,6 +15,7 @@ from pathlib import Path
 
 import trio
 
+from mesh.wire import Endpoint
 from sidecar import log
 from sidecar.accepting import Life, accept_until_draining, find_protocol, recorded, relay_counted
 from sidecar.http.outbound import serve_http_outbound
@@ -22,7 +23,7 @@ from sidecar.live import LiveConnection
 from sidecar.proxy import Proxy
 from sidecar.refused import Refused
 from sidecar.settings import Address, Outbound
-from sidecar.upstream import connect_workload
+from sidecar.upstream import Upstream, connect_mesh, connect_workload
 from sidecar.view import ALPN_TCP
 from transport import PlainStream, listen, unix_listener
 
@@ -77,7 +78,10 @@ async def _serve_caller(caller: PlainStream, outbound: Outbound, proxy: Proxy, l
 
 
 async def _serve_tcp(caller: PlainStream, outbound: Outbound, proxy: Proxy, life: Life, first: bytes) -> None:
-    upstream = await connect_workload(proxy, outbound.destination, outbound.port, (ALPN_TCP,))
+    async def connect(endpoint: Endpoint) -> Upstream:
+        return await connect_mesh(proxy, endpoint, (ALPN_TCP,))
+
+    upstream = await connect_workload(proxy, outbound.destination, outbound.port, connect)
     try:
         life.record.allowed = True
         life.record.snapshot = proxy.mesh.view.number if proxy.mesh.view else None

@@ -4,9 +4,10 @@ The identity that must answer belongs to the endpoint that was dialled (law 5): 
 another identity is refused like any stranger.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from ipaddress import ip_address
+from typing import TypeVar
 
 import trio
 from attrs import frozen
@@ -23,6 +24,8 @@ from sidecar.refused import UpstreamFailed
 from sidecar.settings import Address
 from transport import ConnectFailed, ConnectRefused, ConnectTimeout, PlainStream, TlsFailed, TlsStream, dial, sockets
 
+T = TypeVar("T")
+
 
 @frozen
 class Upstream:
@@ -36,8 +39,10 @@ class Upstream:
     not_after: datetime
 
 
-async def connect_workload(proxy: Proxy, workload: WorkloadName, port: int, alpn: tuple[bytes, ...]) -> Upstream:
-    """Connect to an endpoint of the workload, trying another one where a dial fails.
+async def connect_workload(
+    proxy: Proxy, workload: WorkloadName, port: int, connect: Callable[[Endpoint], Awaitable[T]]
+) -> T:
+    """What `connect` makes of an endpoint of the workload: the less loaded of two, another one where a dial fails.
 
     Nothing of the caller's was sent yet, so a new attempt is always safe. Raises UpstreamFailed, the last failure's,
     NO_ENDPOINT where nobody announced that port, or NotReady.
@@ -49,7 +54,7 @@ async def connect_workload(proxy: Proxy, workload: WorkloadName, port: int, alpn
     while len(tried) < proxy.limits.dial_attempts and (endpoint := choose(endpoints, proxy.loads, tried=tried)):
         tried.append(endpoint)
         try:
-            return await connect_mesh(proxy, endpoint, alpn)
+            return await connect(endpoint)
         except UpstreamFailed as failed:
             failure = failed
     raise failure

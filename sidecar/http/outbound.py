@@ -7,11 +7,11 @@ Whether a request is allowed is decided by the sidecar of the one who is called;
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from mesh.policy.reasons import Reason
 from mesh.wire import Endpoint
 from sidecar.access_log import Record
-from sidecar.balance import choose
 from sidecar.http import headers
 from sidecar.http.client import Client
 from sidecar.http.failures import HttpRefused
@@ -22,9 +22,8 @@ from sidecar.http.serving import Conversation
 from sidecar.http.targets import is_foreign, requested
 from sidecar.live import LiveConnection
 from sidecar.proxy import Proxy
-from sidecar.refused import UpstreamFailed
 from sidecar.settings import Outbound
-from sidecar.upstream import connect_mesh
+from sidecar.upstream import connect_mesh, connect_workload
 from sidecar.view import ALPN_HTTP
 from transport import PlainStream, TlsStream
 
@@ -72,7 +71,8 @@ class _OutboundRoute:
 
     @asynccontextmanager
     async def upstream(self, record: Record, live: LiveConnection, *, fresh: bool) -> AsyncIterator[Pooled]:
-        endpoint, pooled = await self._reach(fresh=fresh)
+        connect = partial(self._connection, fresh=fresh)
+        endpoint, pooled = await connect_workload(self._proxy, self._outbound.destination, self._outbound.port, connect)
         # No checkpoint lies between the look at bans and roots and this: from here snapshots find the exchange.
         live.peer, live.not_after = pooled.peer, pooled.not_after
         record.allowed = True
@@ -84,31 +84,16 @@ class _OutboundRoute:
         finally:
             await self._proxy.shared(Pool.of).release(pooled)
 
-    async def _reach(self, *, fresh: bool) -> tuple[Endpoint, Pooled]:
-        """A connection to an endpoint; another endpoint where a dial fails. Raises UpstreamFailed or NotReady."""
-        view, _ = self._proxy.mesh.current()
-        destination, port = self._outbound.destination, self._outbound.port
-        endpoints = view.endpoints_of(destination, port)
-        failure = UpstreamFailed(Reason.NO_ENDPOINT, f"nobody has announced {destination}:{port}")
-        tried: list[Endpoint] = []
-        attempts = self._proxy.limits.dial_attempts
-        while len(tried) < attempts and (endpoint := choose(endpoints, self._proxy.loads, tried=tried)):
-            tried.append(endpoint)
-            try:
-                return endpoint, await self._connection(endpoint, fresh=fresh)
-            except UpstreamFailed as failed:
-                failure = failed
-        raise failure
-
-    async def _connection(self, endpoint: Endpoint, *, fresh: bool) -> Pooled:
+    async def _connection(self, endpoint: Endpoint, *, fresh: bool) -> tuple[Endpoint, Pooled]:
+        """An idle connection to that endpoint, or a new one. Raises UpstreamFailed or NotReady."""
         proxy = self._proxy
         key = "outbound", endpoint.address, endpoint.mesh_port, endpoint.identity, proxy.mesh.generation
         if not fresh and (idle := await proxy.shared(Pool.of).take(key, self._is_good)):
-            return idle
+            return endpoint, idle
         upstream = await connect_mesh(proxy, endpoint, (ALPN_HTTP,))
         key = (*key[:-1], upstream.generation)
         reader = ResponseReader(proxy.limits.head_bytes)
-        return Pooled(upstream.stream, key, reader, upstream.peer, upstream.not_after)
+        return endpoint, Pooled(upstream.stream, key, reader, upstream.peer, upstream.not_after)
 
     def _is_good(self, pooled: Pooled) -> bool:
         """Whether the peer of an idle connection is still to be believed (law 10)."""
