@@ -3,7 +3,7 @@
     upload      request head and body -> upstream, then watch whether the client goes away
     download    interim responses, head and body -> client; or 101, and then both ways through the relay
 
-Of a request without a body the upload is over at once, and the client is watched only where the response takes long.
+Of a request without a body the upload is over at once, and the client is watched only while the response is quiet.
 The upload may still run when the response begins: an early response is passed on at once, and neither connection is
 used again (law 19). What ends one direction ends both. Before the response has begun a failure becomes an answer
 (HttpEnded), afterwards nothing is left but to reset both ends, so that truncation shows (Aborted).
@@ -71,6 +71,7 @@ class Exchange:
         self._draining = draining
         self._upload_over = False  # nothing more will be sent; `_uploaded`: and all of it was taken
         self._uploaded = False
+        self._watched = False  # the upload's task sees whether the client goes away
         self._tunnel = False
         self._response_due = trio.CancelScope()
 
@@ -84,7 +85,8 @@ class Exchange:
             if await self._is_prompt():
                 await self._download()
             else:
-                await self._both_ways()
+                self._watched = True
+                await self._at_once(self._upload_and_watch, self._download)
         except HttpEnded as failure:
             if self.begun:
                 raise Aborted(failure.reason) from None
@@ -105,8 +107,8 @@ class Exchange:
             return True
         return False
 
-    async def _both_ways(self) -> None:
-        """Upload and download at the same time. Raises what the first of them raised."""
+    async def _at_once(self, beside: Callable[[], Awaitable[None]], main: Callable[[], Awaitable[None]]) -> None:
+        """Run `main` to its end with `beside` beside it. Raises what the first of them raised."""
         first: HttpEnded | Aborted | None = None
 
         async def walled(part: Callable[[], Awaitable[None]]) -> None:
@@ -118,8 +120,8 @@ class Exchange:
                 nursery.cancel_scope.cancel()
 
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(walled, self._upload_and_watch)
-            await walled(self._download)
+            nursery.start_soon(walled, beside)
+            await walled(main)
             nursery.cancel_scope.cancel()
         if first is not None:
             raise first
@@ -256,8 +258,14 @@ class Exchange:
         self._upstream.reader.feed(data)
 
     async def _receive_body(self) -> None:
-        with trio.move_on_after(self._limits.body_idle_timeout):
+        """Wait for more of the response. While it is quiet the client is watched: it may have gone away."""
+        idle = self._limits.body_idle_timeout
+        deadline = trio.current_time() + idle
+        with trio.move_on_after(idle if self._watched else min(PROMPT_SECONDS, idle)):
             await self._receive()
+            return
+        with trio.move_on_at(deadline):
+            await self._at_once(self._client.watch, self._receive)
             return
         raise Failed(Reason.UPSTREAM_TIMEOUT, "the response stopped arriving")
 

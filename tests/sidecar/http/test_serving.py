@@ -341,6 +341,25 @@ async def test_a_client_that_goes_away_while_it_waits_resets_the_upstream(
     assert it.records[0].reason == Reason.DOWNSTREAM_RESET
 
 
+async def test_a_client_that_goes_away_from_a_quiet_stream_resets_the_upstream_at_once(
+    talk: TalkTo, autojump_clock: Any
+) -> None:
+    it = talk()
+    await it.say(GET)
+    upstream = await it.upstream(until=SENT)
+    await upstream.send_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")
+    await expect(it.client, b"1\r\nx\r\n")
+    await trio.sleep(5)
+    await upstream.send_all(b"1\r\ny\r\n")
+    await expect(it.client, b"1\r\ny\r\n")
+    left = trio.current_time()
+    it.client.abort()
+    assert await all_of(upstream) == b"<reset>"
+    assert trio.current_time() - left < 1
+    await it.done.wait()
+    assert it.records[0].reason == Reason.DOWNSTREAM_RESET
+
+
 async def test_a_malformed_chunk_ends_the_request_before_and_after_its_response_began(talk: TalkTo) -> None:
     for begun in (False, True):
         it = talk()
