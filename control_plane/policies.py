@@ -40,13 +40,19 @@ def read_paths(paths: Sequence[Path | str], stdin: BinaryIO | None = None) -> li
     left = MAX_BYTES
     for path in paths:
         try:
-            for source, content in _contents(path, stdin, left):
-                left -= len(content)
-                more, wrong = _load(_decode(content, source), source)
-                documents += more
-                faults += wrong
+            files = _files(Path(path))
         except PolicyFaults as error:
             faults += error.faults
+            continue
+        for file in files:
+            try:
+                source, content = _content(file, stdin, left)
+                left -= len(content)
+                more, wrong = _load(_decode(content, source), source)
+            except PolicyFaults as error:
+                more, wrong = [], list(error.faults)
+            documents += more
+            faults += wrong
     return _whole(documents, faults)
 
 
@@ -119,21 +125,18 @@ def _follows(fault: Fault, places: set[tuple[str, int, str]]) -> bool:
     return (fault.source, fault.index, "") in places
 
 
-def _contents(path: Path | str, stdin: BinaryIO | None, limit: int) -> Iterator[tuple[str, bytes]]:
-    """Name and content of every file that `path` means. Raises PolicyFaults."""
-    if str(path) == STDIN:
+def _content(file: Path, stdin: BinaryIO | None, limit: int) -> tuple[str, bytes]:
+    """Name and content of one file, or of `stdin`. Raises PolicyFaults."""
+    if str(file) == STDIN:
         if stdin is None:
             raise _refused(STDIN, "standard input cannot be read here: name a file or a directory")
-        yield "stdin", _bounded(stdin, limit, "stdin")
-        return
-    for file in _files(Path(path)):
-        try:
-            with file.open("rb") as stream:
-                content = _bounded(stream, limit, _shown(file))
-        except OSError as error:
-            raise _refused(_shown(file), f"cannot be read: {error.strerror}") from None
-        limit -= len(content)
-        yield _shown(file), content
+        return "stdin", _bounded(stdin, limit, "stdin")
+    source = _shown(file)
+    try:
+        with file.open("rb") as stream:
+            return source, _bounded(stream, limit, source)
+    except OSError as error:
+        raise _refused(source, f"cannot be read: {error.strerror}") from None
 
 
 def _shown(path: Path) -> str:
@@ -142,19 +145,22 @@ def _shown(path: Path) -> str:
 
 
 def _files(path: Path) -> list[Path]:
+    """The files that `path` means. What cannot be read stays among them: `--prune` would remove its policies."""
+    if str(path) == STDIN:
+        return [path]
     try:
         mode = path.stat().st_mode
     except OSError as error:
-        raise _refused(str(path), f"cannot be read: {error.strerror}") from None
+        raise _refused(_shown(path), f"cannot be read: {error.strerror}") from None
     if not stat.S_ISDIR(mode):
         return [path]
     found: list[Path] = []
     for folder, below, names in os.walk(path, onerror=_raise):
         below[:] = [name for name in below if not name.startswith(".")]  # a mounted ConfigMap keeps old versions there
         found += [Path(folder, name) for name in names if name.endswith(SUFFIXES) and not name.startswith(".")]
-    if files := sorted(file for file in found if file.is_file()):
-        return files
-    raise _refused(str(path), "holds no *.yaml or *.yml file")
+    if not found:
+        raise _refused(_shown(path), "holds no *.yaml or *.yml file")
+    return sorted(found)
 
 
 def _raise(error: OSError) -> None:

@@ -160,3 +160,12 @@ def test_the_diff_shows_each_document_that_changes() -> None:
 
 def test_the_diff_of_no_change_is_empty() -> None:
     assert diff(preview([document("a")], [], [stored("a")])) == ""
+
+
+def test_a_file_that_cannot_be_read_is_a_fault_and_hides_no_other(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").symlink_to("nowhere")
+    (tmp_path / "b.yaml").write_bytes(b"\xff")
+    (tmp_path / "c.yaml").write_text("kind: 1")
+    with pytest.raises(PolicyFaults) as caught:
+        read_paths([tmp_path])
+    assert {Path(fault.source).name for fault in caught.value.faults} == {"a.yaml", "b.yaml", "c.yaml"}
