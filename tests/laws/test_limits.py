@@ -80,6 +80,7 @@ def test_law_21_a_message_in_order_is_taken() -> None:
 @pytest.mark.parametrize(
     "payload",
     [
+        msgpack.packb({"type": "Ping", "number": msgpack.ExtType(5, b"")}),
         msgpack.packb({"type": "Ping", "number": msgpack.ExtType(5, b"x")}),
         msgpack.packb({"type": "Ping", "number": msgpack.Timestamp(1)}),
         deep_snapshot(20),
