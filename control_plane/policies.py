@@ -158,9 +158,17 @@ def _files(path: Path) -> list[Path]:
     for folder, below, names in os.walk(path, onerror=_raise):
         below[:] = [name for name in below if not name.startswith(".")]  # a mounted ConfigMap keeps old versions there
         found += [Path(folder, name) for name in names if name.endswith(SUFFIXES) and not name.startswith(".")]
-    if not found:
-        raise _refused(_shown(path), "holds no *.yaml or *.yml file")
-    return sorted(found)
+    if files := sorted(file for file in found if not _is_pipe(file)):
+        return files
+    raise _refused(_shown(path), "holds no *.yaml or *.yml file")
+
+
+def _is_pipe(file: Path) -> bool:
+    """Whether opening it would wait for a writer: such a thing holds no policy, unless it is named itself."""
+    try:
+        return stat.S_ISFIFO(file.stat().st_mode)
+    except OSError:
+        return False  # reading it says what is wrong
 
 
 def _raise(error: OSError) -> None:
