@@ -7,11 +7,11 @@ and not what the mesh holds. Pure: plain values in, a Snapshot out; equal conten
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import Any
 
 from attrs import evolve, frozen
 
 from certs.spiffe import WorkloadName
+from control_plane.store.errors import StoreError
 from control_plane.store.records import Contents, Lease, StoredPolicy
 from mesh.wire import Endpoint, Snapshot, snapshot_hash
 
@@ -85,11 +85,14 @@ def view_for(workload: WorkloadName, destinations: Iterable[str], picture: Pictu
 
 
 def _governed(policy: StoredPolicy) -> str:
-    """Which workload of its namespace a document governs: defaults govern each."""
+    """Which workload of its namespace a document governs: defaults govern each. Raises StoreError."""
     if policy.kind == _DEFAULTS:
         return ANY_WORKLOAD
-    to: dict[str, Any] = policy.document["spec"]["to"]
-    return str(to["workload"])
+    try:
+        return str(policy.document["spec"]["to"]["workload"])
+    except (KeyError, TypeError) as error:
+        name = f"{policy.kind} {policy.namespace}/{policy.name}"
+        raise StoreError(f"{name} is damaged in the store: bring the store back from a backup") from error
 
 
 def _endpoint(lease: Lease) -> Endpoint:

@@ -6,8 +6,10 @@ interleave, whether they come from two threads or, on PostgreSQL, from two machi
 Everything that SQLAlchemy or a driver raises leaves here as StoreError.
 """
 
+import json
 import os
 import sqlite3
+import stat
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -90,6 +92,8 @@ class Database:
                     yield Transaction(connection, self._clock(), self._trust_domain)
         except SQLAlchemyError as error:
             raise StoreError(f"the store failed: {_cause(error)}") from error
+        except json.JSONDecodeError as error:
+            raise StoreError("a row of the store is damaged: bring the store back from a backup") from error
         except UnicodeEncodeError as error:
             raise StoreError(f"the text {error.object[:80]!r} is not valid Unicode", code="bad_text") from error
 
@@ -133,9 +137,18 @@ def _make_file(url: sa.URL) -> None:
     if not url.database or url.database == ":memory:":
         raise StoreError("the store must outlive the process: give a file, as in sqlite:////var/lib/doorward/store.db")
     try:
-        os.close(os.open(url.database, os.O_RDWR | os.O_CREAT, 0o600))
+        descriptor = os.open(url.database, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise StoreError(f"the store {url.database} cannot be opened: {error.strerror}") from None
+    try:
+        mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+    finally:
+        os.close(descriptor)
+    if mode & 0o077:
+        raise StoreError(
+            f"the store {url.database} has mode {mode:04o}: others on this machine may use it. "
+            f"If nobody has, run: chmod 600 {url.database}"
+        )
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:

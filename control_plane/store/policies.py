@@ -11,8 +11,12 @@ import sqlalchemy as sa
 from control_plane.store import audit, counter
 from control_plane.store.changes import canonical, changes_between
 from control_plane.store.database import Transaction
+from control_plane.store.errors import AuditBroken
 from control_plane.store.records import Change, Document, PolicyKey, Revision, StoredPolicy
+from control_plane.store.schema import audit as entries
 from control_plane.store.schema import changes, policies, revisions
+
+_CHANGED = "policies.changed"
 
 
 def read_all(tx: Transaction) -> tuple[StoredPolicy, ...]:
@@ -46,10 +50,27 @@ def change(
     audit.append(
         tx,
         author,
-        "policies.changed",
+        _CHANGED,
         {"number": revision.number, "message": message, "changes": [_summary(step) for step in effective]},
     )
     return revision
+
+
+def verify(tx: Transaction) -> None:
+    """Hold the documents in force to what the audit log says was stored last. Raises AuditBroken."""
+    written: dict[str, tuple[str | None, int]] = {}
+    query = sa.select(entries.c.seq, entries.c.detail).where(entries.c.event == _CHANGED).order_by(entries.c.seq)
+    for row in tx.connection.execute(query):
+        for step in json.loads(row.detail)["changes"]:
+            written[step["policy"]] = step.get("sha256"), row.seq
+    for policy in read_all(tx):
+        name = _name(*policy.key)
+        digest, seq = written.pop(name, (None, 0))
+        if digest != _sha256(policy.document):
+            raise AuditBroken(f"{name} is not what audit entry {seq} says was stored", seq=seq)
+    for name, (digest, seq) in written.items():
+        if digest is not None:
+            raise AuditBroken(f"{name} is gone, and audit entry {seq} says that it was stored", seq=seq)
 
 
 def read_revisions(tx: Transaction, limit: int) -> tuple[Revision, ...]:
@@ -118,10 +139,18 @@ def _step(row: sa.Row[Any]) -> Change:
 
 def _summary(step: Change) -> dict[str, str]:
     """What the audit log says of one document: the hash pins its content."""
-    summary = {"action": step.action, "policy": f"{step.kind} {step.namespace}/{step.name}"}
+    summary = {"action": step.action, "policy": _name(step.kind, step.namespace, step.name)}
     if step.after is not None:
-        summary["sha256"] = hashlib.sha256(canonical(step.after).encode("ascii")).hexdigest()
+        summary["sha256"] = _sha256(step.after)
     return summary
+
+
+def _name(kind: str, namespace: str, name: str) -> str:
+    return f"{kind} {namespace}/{name}"
+
+
+def _sha256(document: Document) -> str:
+    return hashlib.sha256(canonical(document).encode("ascii")).hexdigest()
 
 
 def _text(document: Document | None) -> str | None:

@@ -196,6 +196,11 @@ class Store:
             return audit.read(tx, after, limit)
 
     def verify_audit(self) -> int:
-        """Check the whole audit chain and say how many entries it has. Raises AuditBroken with the first bad `seq`."""
+        """Check the whole audit chain, and the policies in force against it; say how many entries it has.
+
+        Raises AuditBroken with the first `seq` that is bad, or that the policies do not agree with.
+        """
         with self._database.read() as tx:
-            return audit.verify(tx)
+            count = audit.verify(tx)
+            policies.verify(tx)
+            return count

@@ -7,6 +7,7 @@ import pytest
 from control_plane.store.audit import GENESIS
 from control_plane.store.errors import AuditBroken
 from control_plane.store.store import Store
+from tests.support.policies import allow_policy
 from tests.support.stores import Clock
 
 Tamper = Callable[[str], None]
@@ -90,3 +91,29 @@ def test_a_long_log_is_verified_to_its_end(store: Store, tamper: Tamper, monkeyp
     tamper("UPDATE audit SET actor = 'eve' WHERE seq = 11")
     with pytest.raises(AuditBroken, match="entry 11"):
         store.verify_audit()
+
+
+@pytest.mark.parametrize(
+    ("statement", "problem"),
+    [
+        ("UPDATE policies SET document = replace(document, 'checkout', 'frontend')", "is not what audit entry 2 says"),
+        ("DELETE FROM policies", "is gone, and audit entry 2 says that it was stored"),
+        ("UPDATE policies SET name = 'other'", "other is not what audit entry 0 says"),
+    ],
+)
+def test_a_policy_that_was_changed_behind_the_log_is_named(
+    store: Store, tamper: Tamper, statement: str, problem: str
+) -> None:
+    store.change_policies([allow_policy("checkout", "payments", 8080)], [], author="ann", message="")
+    assert store.verify_audit() == 2
+    tamper(statement)
+    with pytest.raises(AuditBroken, match=problem):
+        store.verify_audit()
+
+
+def test_policies_that_came_changed_and_went_agree_with_the_log(store: Store) -> None:
+    policy = allow_policy("checkout", "payments", 8080)
+    store.change_policies([policy], [], author="ann", message="")
+    store.change_policies([allow_policy("checkout", "payments", 8080, http=False)], [], author="ann", message="")
+    store.change_policies([], [("AllowPolicy", "shop", policy["metadata"]["name"])], author="ann", message="")
+    assert store.verify_audit() == 4

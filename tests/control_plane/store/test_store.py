@@ -14,10 +14,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
 from certs.spiffe import TrustDomain
+from control_plane.push.views import Picture
 from control_plane.store.errors import StoreError
 from control_plane.store.records import Contents
 from control_plane.store.schema import metadata
 from control_plane.store.store import Store
+from tests.support.policies import allow_policy
 from tests.support.stores import CHECKOUT, HOME, Clock, document, identity, lease
 
 Open = Callable[[], Store]
@@ -66,6 +68,7 @@ def test_tables_of_a_newer_doorward_are_refused_and_left_alone(open_store: Open,
 
 
 def test_a_file_that_is_no_database_is_refused(path: Path, open_store: Open) -> None:
+    path.touch(mode=0o600)
     path.write_bytes(b"apiVersion: doorward.dev/v1\n" * 100)
     with pytest.raises(StoreError, match="not a database"):
         open_store()
@@ -135,3 +138,19 @@ def test_contents_belong_together(store: Store, clock: Clock) -> None:
     contents = store.contents()
     assert contents == Contents(store.epoch, 3, store.policies(), store.leases(), store.bans())
     assert (len(contents.policies), len(contents.leases), len(contents.bans)) == (1, 1, 1)
+
+
+def test_a_store_that_others_may_read_is_refused(store: Store, path: Path, open_store: Callable[[], Store]) -> None:
+    path.chmod(0o644)
+    with pytest.raises(StoreError, match=f"has mode 0644: .* run: chmod 600 {path}"):
+        open_store()
+
+
+def test_a_damaged_policy_is_a_clear_error_and_not_a_crash(store: Store, tamper: Callable[[str], None]) -> None:
+    store.change_policies([allow_policy("checkout", "payments", 8080)], [], author="ann", message="")
+    tamper("UPDATE policies SET document = '{\"spec\": 7}'")
+    with pytest.raises(StoreError, match="AllowPolicy shop/checkout-calls-payments is damaged in the store"):
+        Picture.build(store.contents(), store.policy_number(), ())
+    tamper("UPDATE policies SET document = 'not json'")
+    with pytest.raises(StoreError, match="a row of the store is damaged: bring the store back from a backup"):
+        store.contents()
