@@ -116,6 +116,13 @@ def _replace_closed_streams() -> None:
             setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 # open while the process lives
 
 
+def _give_up_stdout() -> None:
+    """Let what is still buffered go nowhere: the interpreter would fail at it again, and exit with 120."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
 def _failed(error: Exception) -> int:
     from control_plane.admin.errors import AdminError, AdminRefused
     from mesh.policy import PolicyFaults
@@ -126,6 +133,7 @@ def _failed(error: Exception) -> int:
         count = len(error.faults)
         _complain(f"{count} fault{'s' if count > 1 else ''} in the policies", [str(fault) for fault in error.faults])
     elif isinstance(error, OSError) and error.errno in NOWHERE_TO_WRITE:
+        _give_up_stdout()
         _complain(f"what was to be shown cannot be written: {error.strerror}")
     else:
         import traceback

@@ -11,8 +11,6 @@ from examples.demo.local_mesh import LocalMesh, Sidecar
 from tests.support.policies import allow
 from tests.support.stock import accepting, free_port, program, start_nginx
 
-pytestmark = pytest.mark.peers
-
 
 async def pair(mesh: LocalMesh, port: int) -> Sidecar:
     """A server's sidecar and its client's, with a policy between them. Returns the client's."""
@@ -26,6 +24,7 @@ async def run(*command: str) -> str:
     return (await trio.run_process(list(command), capture_stdout=True, capture_stderr=True)).stdout.decode()
 
 
+@pytest.mark.peers("curl", "nginx")
 async def test_curl_reaches_nginx_and_a_large_file_arrives_intact(mesh: LocalMesh) -> None:
     curl, port = program("curl"), await start_nginx(mesh)
     client = await pair(mesh, port)
@@ -37,6 +36,7 @@ async def test_curl_reaches_nginx_and_a_large_file_arrives_intact(mesh: LocalMes
     assert hashlib.sha256(large.read_bytes()).digest() == hashlib.sha256(sent).digest()
 
 
+@pytest.mark.peers("curl")
 async def test_curl_reaches_pythons_http_server(mesh: LocalMesh) -> None:
     curl, port = program("curl"), free_port()
     (mesh.directory / "www").mkdir()
@@ -50,6 +50,7 @@ async def test_curl_reaches_pythons_http_server(mesh: LocalMesh) -> None:
     assert await run(curl, "-sS", "--fail", "--http1.0", url) == "hello"
 
 
+@pytest.mark.peers("wrk", "nginx")
 async def test_wrk_with_64_connections_for_ten_seconds_sees_no_error(mesh: LocalMesh) -> None:
     wrk, port = program("wrk"), await start_nginx(mesh)
     client = await pair(mesh, port)

@@ -9,9 +9,8 @@ from examples.demo.local_mesh import LocalMesh, wait_for
 from tests.support.policies import allow
 from tests.support.stock import program, start_postgresql
 
-pytestmark = pytest.mark.peers
 
-
+@pytest.mark.peers("psql", "initdb", "postgres")
 async def test_psql_works_and_its_session_ends_when_its_policy_is_removed(mesh: LocalMesh) -> None:
     psql, port = program("psql"), await start_postgresql(mesh)
     database = await mesh.start_sidecar("shop/database", inbound=[f"127.0.0.1:0=127.0.0.1:{port}/tcp,port=5432"])
