@@ -4,7 +4,7 @@ import json
 
 import click
 
-from control_plane.cli.output import echo_styled, say, styled, table
+from control_plane.cli.output import at, echo_styled, say, styled, table
 from control_plane.cli.session import No, Session, common_options, pass_session
 
 
@@ -49,7 +49,7 @@ def list_(session: Session, after: int, limit: int) -> None:
     with session.client() as client:
         answer = client.get("/v1/audit", after=after, limit=limit)
     rows = (
-        (each["seq"], each["time"], each["actor"], each["event"], json.dumps(each["detail"], ensure_ascii=False))
+        (each["seq"], at(each["time"]), each["actor"], each["event"], json.dumps(each["detail"], ensure_ascii=False))
         for each in answer["entries"]
     )
     session.show(answer, lambda: table(("SEQ", "TIME", "ACTOR", "EVENT", "DETAIL"), rows, empty="no entries"))

@@ -2,7 +2,7 @@
 
 import click
 
-from control_plane.cli.output import say, table
+from control_plane.cli.output import at, say, table
 from control_plane.cli.session import Session, common_options, pass_session
 
 _SUBJECT = "A workload (namespace/name), a SPIFFE ID, or a certificate as serial:<decimal>."
@@ -50,5 +50,5 @@ def list_(session: Session) -> None:
     """List what is banned."""
     with session.client() as client:
         answer = client.get("/v1/bans")
-    rows = ((each["subject"], each["reason"] or None, each["author"], each["time"]) for each in answer["bans"])
+    rows = ((each["subject"], each["reason"] or None, each["author"], at(each["time"])) for each in answer["bans"])
     session.show(answer, lambda: table(("SUBJECT", "REASON", "BY", "SINCE"), rows, empty="nothing is banned"))

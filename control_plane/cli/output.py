@@ -100,3 +100,8 @@ def when(iso: str | None, now: datetime | None = None) -> str | None:
         return None
     seconds = (datetime.fromisoformat(iso) - (now or datetime.now(UTC))).total_seconds()
     return f"in {span(seconds)}" if seconds > 0 else f"{span(seconds)} ago"
+
+
+def at(iso: str) -> str:
+    """A moment for people who compare moments: `2026-11-22 07:36:20`, UTC. `iso` is what the admin API sent."""
+    return f"{datetime.fromisoformat(iso).astimezone(UTC):%Y-%m-%d %H:%M:%S}"

@@ -9,7 +9,7 @@ import click
 
 from control_plane.cli.deciding import PATHS, check, lint, read_files
 from control_plane.cli.enforcing import wait_until_enforced
-from control_plane.cli.output import clean, echo_styled, say, styled, table, when
+from control_plane.cli.output import at, clean, echo_styled, say, styled, table, when
 from control_plane.cli.parameters import Duration
 from control_plane.cli.session import No, Session, common_options, pass_session
 
@@ -207,14 +207,14 @@ def history(session: Session, limit: int, diff: bool) -> None:
 def _revisions(revisions: Sequence[dict[str, Any]], *, diff: bool) -> None:
     if not diff:
         rows = (
-            (each["number"], each["time"], each["author"], _counts(each["changes"]), each["message"] or None)
+            (each["number"], at(each["time"]), each["author"], _counts(each["changes"]), each["message"] or None)
             for each in revisions
         )
         table(("REVISION", "TIME", "BY", "CHANGES", "MESSAGE"), rows, empty="no policy was ever applied")
         return
     for each in revisions:
         head = styled(f"revision {each['number']}", "yellow", bold=True)
-        echo_styled(head, clean(f"{each['time']} by {each['author']}  {each['message']}"))
+        echo_styled(head, clean(f"{at(each['time'])} by {each['author']}  {each['message']}"))
         for change in each["changes"]:
             if change["action"] != "unchanged":
                 say(f"  {change['action']} {change['kind']} {change['namespace']}/{change['name']}")

@@ -48,6 +48,7 @@ def _invite(shop: scenario.Shop) -> None:
         f"curl -i -X POST {shop.sidecars['checkout'].url('shop/payments:8080')}/charges # as checkout: allowed",
         f"curl -i -X POST {shop.sidecars['frontend'].url('shop/payments:8080')}/charges # as frontend: denied",
         f"{doorward} policy delete checkout-calls-payments # then try checkout again",
+        f"{doorward} policy apply -f {scenario.PAYMENTS_POLICY} # and give it back",
         f"curl -s http://{shop.sidecars['payments'].observe}/config # what it enforces",
         f"tail -f {shop.sidecars['payments'].output} # its access log",
     ):
