@@ -24,11 +24,6 @@ STDIN: Final = "-"
 SUFFIXES: Final = (".yaml", ".yml")
 
 
-def load_yaml(text: str, source: str) -> list[Document]:
-    """The documents in `text`; `source` names it in faults. Raises PolicyFaults, also where there is no document."""
-    return _whole(*_load(text, source))
-
-
 def read_paths(paths: Sequence[Path | str], stdin: BinaryIO | None = None) -> list[Document]:
     """The documents in files, in directories (every *.yaml and *.yml below, by name) and, for `-`, in `stdin`.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from control_plane import policies
-from control_plane.policies import diff, documents_of, load_yaml, plan, preview, read_paths
+from control_plane.policies import diff, documents_of, plan, preview, read_paths
 from control_plane.store.records import StoredPolicy
 from mesh.policy import PolicyFaults, read_policies
 from tests.support.stores import document
@@ -78,7 +78,7 @@ def test_faults_of_every_file_are_listed_those_of_the_text_and_those_of_the_poli
 
 def test_a_fault_of_the_text_is_not_followed_by_what_it_causes() -> None:
     with pytest.raises(PolicyFaults) as refused:
-        load_yaml(good("on") + "  http: *rules\n", "f.yaml")
+        read_paths(["-"], io.BytesIO((good("on") + "  http: *rules\n").encode()))
     assert [fault.path for fault in refused.value.faults] == ["metadata.name", "spec.http"]
 
 
@@ -127,8 +127,8 @@ def test_the_total_size_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_documents_come_out_in_their_normal_form() -> None:
-    (normal,) = documents_of(read_policies(load_yaml(good("a"), "f.yaml")))
-    assert documents_of(read_policies(load_yaml(policies.to_yaml(normal), "g.yaml"))) == [normal]
+    (normal,) = documents_of(read_policies(read_paths(["-"], io.BytesIO(good("a").encode()))))
+    assert documents_of(read_policies(read_paths(["-"], io.BytesIO(policies.to_yaml(normal).encode())))) == [normal]
 
 
 def test_a_plan_deletes_only_where_it_prunes() -> None:
