@@ -78,8 +78,15 @@ def answer(
         "audit": [asdict(finding) for finding in decision.audit],
         "from": str(question.caller) if question.caller else PLAINTEXT,
         "to": f"{question.to}:{question.port}",
-        "request": f"{facts.http.method} {facts.http.path}" if facts.http else None,
+        "request": _said(question, facts),
     }
+
+
+def _said(question: Question, facts: Facts) -> str | None:
+    """The request as policy saw it; as it was asked where its path has no canonical form; None for raw TCP."""
+    if facts.http is not None:
+        return f"{facts.http.method} {facts.http.path}"
+    return " ".join(question.request) if question.request else None
 
 
 def _facts(question: Question) -> tuple[Decision | None, Facts]:

@@ -29,7 +29,15 @@ class Doors:
     def addresses(self) -> dict[str, Any]:
         """What is really bound, in plain data."""
         return {
-            "inbound": [{"bind": bound(inbound.bind, port), "port": inbound.port} for inbound, port in self.inbound],
+            "inbound": [
+                {
+                    "bind": bound(inbound.bind, port),
+                    "port": inbound.port,
+                    "application": str(inbound.application),
+                    "protocol": inbound.protocol,
+                }
+                for inbound, port in self.inbound
+            ],
             "outbound": [
                 {"bind": bound(outbound.bind, port), "destination": outbound.target} for outbound, port in self.outbound
             ],

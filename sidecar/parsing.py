@@ -23,6 +23,8 @@ _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,252}[A-Za-z0-9])?", re.ASCII)
 
 def workload(text: str) -> WorkloadName:
     """`namespace/workload`."""
+    if text.count("/") != 1:
+        raise ValueError("is no workload")
     return WorkloadName.parse(text)
 
 

@@ -133,7 +133,9 @@ class PushServer:
         ending = Ending("failed", "an error that nobody foresaw: see the next line")
         try:
             ending = await session.hold()
-        except trio.Cancelled:
+        except Exception:
+            raise  # the wall around the link logs it
+        except BaseException:  # cancelled: trio.Cancelled, or a group of them
             ending = Ending("stopped", "the control plane stops")
             raise
         finally:

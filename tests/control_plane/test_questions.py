@@ -73,6 +73,11 @@ def test_what_the_sidecar_refuses_unasked_is_denied_with_that_reason(
     assert (found["allowed"], found["reason"]) == (False, reason)
 
 
+def test_a_request_whose_path_is_refused_is_shown_as_it_was_asked(shop: PolicySet) -> None:
+    found = ask(shop, "shop/checkout", "shop/payments:8080", "GET /../x")
+    assert (found["reason"], found["request"]) == ("path_refused", "GET /../x")
+
+
 def test_without_a_request_it_is_raw_tcp(shop: PolicySet) -> None:
     assert ask(shop, "shop/checkout", "shop/payments:8080")["allowed"] is False
 

@@ -69,3 +69,13 @@ async def test_a_control_plane_of_another_root_is_told_nothing(mesh: LocalMesh, 
         assert "token_" not in other.control_plane.log.read_text()
         right = await mesh.doorward("token", "create", "--workload", "shop/checkout")
         assert right.exit == 0
+
+
+async def test_a_control_plane_that_is_stopped_lets_its_sidecars_go_without_alarm(mesh: LocalMesh) -> None:
+    await mesh.start_sidecar("shop/checkout")
+    assert mesh.control_plane is not None
+    assert await mesh.control_plane.stop() == 0
+    log = mesh.control_plane.log.read_text()
+    assert '"reason": "stopped"' in log
+    assert '"level": "warning"' not in log
+    assert '"level": "error"' not in log

@@ -18,7 +18,7 @@ def test_the_real_addresses_are_told() -> None:
     doors.outbound.append((outbound("unix:/run/p.sock=shop/payments:8080"), 0))
     doors.observe = Address("127.0.0.1", 1)
     assert doors.addresses() == {
-        "inbound": [{"bind": "127.0.0.1:1234", "port": 8080}],
+        "inbound": [{"bind": "127.0.0.1:1234", "port": 8080, "application": "127.0.0.1:41233", "protocol": "http"}],
         "outbound": [
             {"bind": "[::1]:1235", "destination": "shop/payments:8080"},
             {"bind": "unix:/run/p.sock", "destination": "shop/payments:8080"},
