@@ -23,7 +23,7 @@ def audit() -> None:
 @common_options
 @pass_session
 def verify(session: Session) -> None:
-    """Check that every entry is as it was written and that none is missing in between."""
+    """Check that no entry was changed or lost, and that the policies in force are what the log says."""
     with session.client() as client:
         answer = client.get("/v1/audit/verification")
 
