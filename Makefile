@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help demo test check format lock peers clean
+.PHONY: help demo test test-slow check format lock peers clean
 .DEFAULT_GOAL := help
 
 help: ## say what can be made
@@ -23,6 +23,9 @@ demo: $(READY) ## run the mesh on this machine and watch it work (ONCE=1: once, 
 
 test: $(READY) ## run every test that this machine can run
 	$(BIN)/python -m pytest --numprocesses=auto
+
+test-slow: $(READY) ## what takes minutes: load, faults and floods against live processes
+	$(BIN)/python -m pytest --numprocesses=auto -m slow -o faulthandler_timeout=300 tests/slow
 
 check: $(READY) ## lint, types and the walls between the rooms
 	$(BIN)/ruff check .
@@ -42,7 +45,7 @@ lock: $(READY) ## write requirements.lock anew from pyproject.toml
 
 peers: ## install the stock programs that the peer tests talk to (Debian, root)
 	apt-get update -qq
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nginx-light curl wrk postgresql
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nginx-light curl wrk postgresql iproute2 iptables util-linux
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist
