@@ -13,7 +13,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,18 @@ START_SECONDS = 30.0
 
 class StartFailed(Exception):
     """A process ended, or did not become ready in time. The text ends with what it logged last."""
+
+
+@frozen
+class Place:
+    """Where a process runs: what its command line begins with, which user it is there, how one connects to it."""
+
+    prefix: tuple[str, ...] = ()
+    uid: int | None = None
+    connect: Callable[[str, int], Awaitable[trio.SocketStream]] = trio.open_tcp_stream
+
+
+HERE = Place()
 
 
 @frozen
@@ -53,6 +65,7 @@ class Process:
     popen: subprocess.Popen[bytes]
     log: Path
     output: Path
+    place: Place = HERE
 
     def tail(self, lines: int = 20) -> str:
         """The last lines of the log."""
@@ -108,12 +121,12 @@ class LocalMesh:
         """The environment in which `doorward` finds this control plane."""
         return {**os.environ, "DOORWARD_ADMIN": str(self.state / "admin.sock"), "NO_COLOR": "1"}
 
-    def start(self, name: str, command: Sequence[str], *, pass_fds: Sequence[int] = ()) -> Process:
+    def start(self, name: str, command: Sequence[str], *, pass_fds: Sequence[int] = (), place: Place = HERE) -> Process:
         """Start any program, with its output in the directory, and stop it with the mesh."""
         log, output = self.directory / f"{name}.log", self.directory / f"{name}.out"
         with log.open("ab") as err, output.open("ab") as out:
             popen = subprocess.Popen(
-                list(command),
+                [*place.prefix, *command],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
@@ -121,17 +134,18 @@ class LocalMesh:
                 pass_fds=pass_fds,
                 start_new_session=True,  # Ctrl-C is for the parent, which stops the children in order
             )
-        process = Process(name, popen, log, output)
+        process = Process(name, popen, log, output, place)
         self.processes.append(process)
         return process
 
-    async def start_control_plane(self, *options: str) -> Process:
+    async def start_control_plane(self, *options: str, listen: str = "127.0.0.1:0", place: Place = HERE) -> Process:
         """Start the control plane on free ports and wait until it is ready."""
         run_file = self.state / "run.json"
         run_file.unlink(missing_ok=True)
         command = [str(PROGRAMS / "doorward"), "control-plane", "run", "--state", str(self.state)]
-        listen = self.address or "127.0.0.1:0"  # a restarted control plane is found where it was
-        process = self.start("control-plane", [*command, "--listen", listen, "--observe", "127.0.0.1:0", *options])
+        listen = self.address or listen  # a restarted control plane is found where it was
+        command += ["--listen", listen, "--observe", "127.0.0.1:0", *options]
+        process = self.start("control-plane", command, place=place)
         run = await _wait_for_json(process, run_file)
         self.control_plane, self.address, self.observe = process, run["listen"], run["observe"]
         await wait_until_ready(process, self.observe)
@@ -163,23 +177,29 @@ class LocalMesh:
         inbound: Sequence[str] = (),
         outbound: Sequence[str] = (),
         ready: bool = True,
+        place: Place = HERE,
     ) -> Sidecar:
         """Attest `workload` with a fresh token, start its sidecar and wait until it is ready."""
         token = await self.token(workload)
         name = workload.replace("/", "-") + f"-{len(self.processes)}"
-        run_file = self.directory / f"{name}.run.json"
+        run_file = self.directory / f"{name}.run" / "run.json"
+        run_file.parent.mkdir()
+        if place.uid is not None:  # it reads the one and writes the other
+            os.chown(token, place.uid, -1)
+            os.chown(run_file.parent, place.uid, -1)
         command = [str(PROGRAMS / "doorward-sidecar"), "run", "--workload", workload]
         command += ["--control-plane", self.address, "--bundle", str(self.directory / "bundle.pem")]
         command += ["--token-file", str(token), "--observe", "127.0.0.1:0", "--run-file", str(run_file)]
         command += [word for each in inbound for word in ("--inbound", each)]
         command += [word for each in outbound for word in ("--outbound", each)]
-        started = self.start(name, [*command, *options])
+        started = self.start(name, [*command, *options], place=place)
         run = await _wait_for_json(started, run_file)
         sidecar = Sidecar(
             name,
             started.popen,
             started.log,
             started.output,
+            place,
             workload,
             run["observe"],
             {each["port"]: each["bind"] for each in run["inbound"]},
@@ -220,10 +240,10 @@ async def open_local_mesh(directory: Path) -> AsyncIterator[LocalMesh]:
             await mesh.stop()
 
 
-async def http_get(address: str, path: str) -> tuple[int, str]:
-    """One plain GET, on a connection of its own: status and body. Raises OSError."""
+async def http_get(address: str, path: str, place: Place = HERE) -> tuple[int, str]:
+    """One plain GET from there, on a connection of its own: status and body. Raises OSError."""
     host, _, port = address.rpartition(":")
-    stream = await trio.open_tcp_stream(host, int(port))
+    stream = await place.connect(host, int(port))
     async with stream:
         await stream.send_all(f"GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode())
         answer = b"".join([chunk async for chunk in stream])
@@ -247,7 +267,7 @@ async def wait_until_ready(process: Process, observe: str) -> None:
     with trio.move_on_after(START_SECONDS):
         while process.popen.poll() is None:
             try:
-                status, reason = await http_get(observe, "/ready")
+                status, reason = await http_get(observe, "/ready", process.place)
             except OSError as error:
                 status, reason = 0, str(error)
             if status == 200:
