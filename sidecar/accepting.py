@@ -94,27 +94,48 @@ def recorded(proxy: Proxy, direction: str, protocol: str) -> Iterator[Life]:
             proxy.log.write(life.record)
 
 
-async def find_protocol(declared: str, stream: Stream, *, patience: float) -> tuple[str, bytes]:
+async def find_protocol(declared: str, stream: Stream, *, patience: float, draining: trio.Event) -> tuple[str, bytes]:
     """Whether the connection is "http" or "tcp", and the bytes that were read to learn it.
 
-    Reads only for `auto`, for at most `patience` seconds: a protocol whose server speaks first must be declared.
-    Raises Refused.
+    Reads only for `auto`, for at most `patience` seconds and not once the proxy drains: a protocol whose server speaks
+    first must be declared. Raises Refused.
     """
     if declared != "auto":
         return declared, b""
-    seen = b""
+    found: tuple[str, bytes] | None = None
+    broken: trio.BrokenResourceError | None = None
+
+    async def look() -> None:
+        nonlocal found, broken
+        try:
+            found = await _sniffed(stream)
+        except trio.BrokenResourceError as error:
+            broken = error
+        waiting.cancel_scope.cancel()
+
     with trio.move_on_after(patience):
-        while True:
-            try:
-                data = await stream.receive_some()
-            except trio.BrokenResourceError as error:
-                raise Refused(Reason.DOWNSTREAM_RESET, str(error)) from None
-            seen += data
-            if not data:
-                return "tcp", seen
-            if found := sniff(seen):
-                return found, seen
+        async with trio.open_nursery() as waiting:
+            waiting.start_soon(look)
+            await draining.wait()
+            waiting.cancel_scope.cancel()
+    if found is not None:
+        return found
+    if broken is not None:
+        raise Refused(Reason.DOWNSTREAM_RESET, str(broken))
+    if draining.is_set():
+        raise Refused(Reason.DRAINING, "nothing had been said when the drain began")
     raise Refused(Reason.DOWNSTREAM_TIMEOUT, "no first bytes: declare a protocol whose server speaks first as tcp")
+
+
+async def _sniffed(stream: Stream) -> tuple[str, bytes]:
+    seen = b""
+    while True:
+        data = await stream.receive_some()
+        seen += data
+        if not data:
+            return "tcp", seen
+        if found := sniff(seen):
+            return found, seen
 
 
 async def relay_counted(proxy: Proxy, life: Life, caller: Stream, upstream: Stream, first: bytes) -> None:

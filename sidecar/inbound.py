@@ -33,7 +33,7 @@ from sidecar.refused import Refused
 from sidecar.settings import Address, Inbound
 from sidecar.upstream import connect_application
 from sidecar.view import ALPN_HTTP, ALPN_TCP
-from transport import NotTls, OverBudget, PlainStream, TlsFailed, TlsStream, listen
+from transport import BudgetClosed, NotTls, OverBudget, PlainStream, TlsFailed, TlsStream, listen
 from transport.sockets import peername
 
 DIRECTION = "inbound"
@@ -75,8 +75,8 @@ async def _serve(inbound: Inbound, proxy: Proxy, sock: trio.socket.SocketType) -
 
 
 async def _serve_caller(caller: Caller, inbound: Inbound, proxy: Proxy, life: Life, live: LiveConnection) -> None:
-    patience = proxy.limits.keep_alive_timeout
-    protocol, first = await find_protocol(inbound.protocol, caller.stream, patience=patience)
+    patience, draining = proxy.limits.keep_alive_timeout, proxy.draining
+    protocol, first = await find_protocol(inbound.protocol, caller.stream, patience=patience, draining=draining)
     if protocol == "http":
         life.taken_over = True
         await serve_http_inbound(caller.stream, caller.peer, inbound, proxy, first, not_after=caller.not_after)
@@ -150,6 +150,8 @@ def _translated(error: BaseException, stream: TlsStream) -> Refused | None:
     match error:
         case OverBudget():
             return Refused(Reason.OVER_LIMIT, str(error))
+        case BudgetClosed():
+            return Refused(Reason.DRAINING, "the handshake had not ended when the drain began")
         case CertificateRefused():
             return Refused(Reason(error.code), str(error))
         case trio.TooSlowError():

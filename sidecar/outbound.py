@@ -102,8 +102,9 @@ async def _protocol(caller: PlainStream, outbound: Outbound, proxy: Proxy) -> tu
     declared = {endpoint.protocol for endpoint in endpoints}
     if declared:
         one = declared.pop() if len(declared) == 1 else "auto"
-        return await find_protocol(one, caller, patience=proxy.limits.keep_alive_timeout)
+        patience = proxy.limits.keep_alive_timeout
+        return await find_protocol(one, caller, patience=patience, draining=proxy.draining)
     try:  # nobody is there to be called: HTTP is told so by a 503, anything else by a reset
-        return await find_protocol("auto", caller, patience=FORM_PATIENCE)
+        return await find_protocol("auto", caller, patience=FORM_PATIENCE, draining=proxy.draining)
     except Refused:
         return "tcp", b""

@@ -168,6 +168,7 @@ class Sidecar:
         self.readiness.look()
         await link.leave()
         self.proxy.draining.set()
+        self.proxy.budget.close()
 
     async def _end_the_rest(self, traffic: trio.CancelScope) -> None:
         """After drain_timeout end what is still in flight, with its records; soon after that whatever is left."""

@@ -14,7 +14,7 @@ or abort() where the other side has to see that something was cut off.
 """
 
 from transport.accept import Handler, listen, serve
-from transport.budget import Budget, OverBudget
+from transport.budget import Budget, BudgetClosed, OverBudget
 from transport.dial import dial
 from transport.errors import (
     CannotAccept,
@@ -32,6 +32,7 @@ from transport.unix import SocketTaken, unix_listener
 
 __all__ = [
     "Budget",
+    "BudgetClosed",
     "CannotAccept",
     "ConnectFailed",
     "ConnectRefused",

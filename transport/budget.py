@@ -1,7 +1,7 @@
 """How many connections may be open that have not yet said who they are (law 21): in total, and from one address.
 
 Where there is no room, who has had time enough makes it. Otherwise a few hosts that connect and say nothing would keep
-everybody out, for as long as one of them may take.
+everybody out, for as long as one of them may take. A program that ends closes its budget: it waits for nobody here.
 """
 
 from collections.abc import Iterator
@@ -20,6 +20,10 @@ class OverBudget(Exception):
     """One connection too many. The message says which of the bounds was met."""
 
 
+class BudgetClosed(Exception):
+    """The program ends, and waits for nobody who has not said who it is."""
+
+
 @define(eq=False)
 class _Claim:
     since: float  # trio's time
@@ -33,6 +37,7 @@ class Budget:
         self._total = total
         self._per_address = per_address
         self._by_address: dict[str, list[_Claim]] = {}  # the oldest first; no empty lists
+        self._closed = False
 
     @property
     def taken(self) -> int:
@@ -44,8 +49,10 @@ class Budget:
         """Hold one place for as long as the `with` block lasts.
 
         Raises OverBudget: at once where there is no room, or out of the block, which is cancelled then, where after
-        ENOUGH_SECONDS somebody else needs the place.
+        ENOUGH_SECONDS somebody else needs the place. Raises BudgetClosed in the same two ways once close() was called.
         """
+        if self._closed:
+            raise BudgetClosed
         self._make_room(address)
         claim = _Claim(trio.current_time())
         self._by_address.setdefault(address, []).append(claim)
@@ -55,7 +62,13 @@ class Budget:
         finally:
             self._forget(address, claim)
         if claim.scope.cancelled_caught:
-            raise OverBudget(_TOO_SLOW)
+            raise BudgetClosed if self._closed else OverBudget(_TOO_SLOW)
+
+    def close(self) -> None:
+        """End every claim that is held, and give no more."""
+        self._closed = True
+        for claim in [each for claims in self._by_address.values() for each in claims]:
+            claim.scope.cancel()
 
     def _make_room(self, address: str) -> None:
         if len(self._by_address.get(address, ())) >= self._per_address and not self._oust(address):

@@ -621,6 +621,23 @@ async def test_draining_accepts_no_more_and_lets_what_is_open_end(pki: Pki) -> N
             assert (await node.record()).allowed
 
 
+async def test_draining_waits_for_nobody_who_has_not_said_anything(pki: Pki) -> None:
+    limits = Limits(handshake_timeout=3600, keep_alive_timeout=3600)
+    async with application(echo) as port:
+        node = payments(pki, port, limits=limits)
+        async with inbound_door(node, port, protocol="auto") as door:
+            stranger = await dial("127.0.0.1", door, deadline=5)
+            silent = await call(door, pki.svid("shop/checkout"), pki.bundle)
+            with trio.fail_after(5):
+                while not (node.proxy.budget.taken == 1 and len(node.proxy.live) == 1):
+                    await trio.sleep(0.005)
+            node.proxy.draining.set()
+            node.proxy.budget.close()
+            await expect_reset(stranger)
+            await expect_reset(silent)
+            assert [record.reason for record in node.written] == [Reason.DRAINING] * 2
+
+
 async def test_a_cancelled_door_still_writes_its_records(pki: Pki) -> None:
     async with application(echo) as port:
         node = payments(pki, port)

@@ -65,6 +65,13 @@ class Running:
         status, body = await http_get(self.addresses["observe"], path)
         return status, json.loads(body)
 
+    async def accepted(self, connections: int) -> None:
+        """Wait until so many connections to the guarded port are open."""
+        wanted = f'connections_open{{direction="inbound"}} {connections}.0'
+        with trio.fail_after(20):
+            while wanted not in (await http_get(self.addresses["observe"], "/metrics"))[1]:
+                await trio.sleep(0.02)
+
     async def ready(self) -> None:
         await self.until(lambda: self.events("ready"), "ready")
 
@@ -213,6 +220,21 @@ async def test_what_does_not_finish_is_ended_at_the_bound(tmp_path: Path) -> Non
         assert 0.25 < trio.current_time() - began < 10
         assert [record["reason"] for record in sidecar.records()] == ["draining"]
         await stream.aclose()
+
+
+async def test_who_has_not_said_who_it_is_does_not_hold_up_the_drain(tmp_path: Path) -> None:
+    async with running(tmp_path, "--handshake-timeout", "1h", "--drain-timeout", "1h") as sidecar:
+        await sidecar.ready()
+        host, _, port = sidecar.addresses["inbound"][0]["bind"].rpartition(":")
+        strangers = [await dial(host, int(port), deadline=5) for _ in range(3)]
+        for stranger, said in zip(strangers, (b"", b"\x16", b"\x16\x03\x01\x02\x00\x01"), strict=True):
+            await stranger.send_all(said)
+        await sidecar.accepted(len(strangers))
+        sidecar.process.send_signal(signal.SIGTERM)
+        assert await sidecar.exit() == 0
+        assert [record["reason"] for record in sidecar.records()] == ["draining"] * len(strangers)
+        for stranger in strangers:
+            stranger.abort()
 
 
 async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from transport import Budget, OverBudget
+from transport import Budget, BudgetClosed, OverBudget
 from transport.budget import ENOUGH_SECONDS
 
 
@@ -95,3 +95,22 @@ async def test_who_got_through_in_the_same_moment_is_not_ended(autojump_clock: M
             pass
     await trio.lowlevel.checkpoint()
     assert budget.taken == 0
+
+
+async def test_a_closed_budget_lets_go_of_everybody_and_takes_nobody_in() -> None:
+    budget, let_go = Budget(total=10, per_address=10), 0
+
+    async def sit() -> None:
+        nonlocal let_go
+        with pytest.raises(BudgetClosed), budget.claim("stranger"):
+            await trio.sleep_forever()
+        let_go += 1
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(sit)
+        await trio.testing.wait_all_tasks_blocked()
+        budget.close()
+    assert (let_go, budget.taken) == (3, 0)
+    with pytest.raises(BudgetClosed), budget.claim("late"):
+        pass
