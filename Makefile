@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help demo test test-slow check format lock peers clean
+.PHONY: help demo test test-slow fuzz check format lock peers clean
 .DEFAULT_GOAL := help
 
 help: ## say what can be made
@@ -26,6 +26,9 @@ test: $(READY) ## run every test that this machine can run
 
 test-slow: $(READY) ## what takes minutes: load, faults and floods against live processes
 	$(BIN)/python -m pytest --numprocesses=auto -m slow -o faulthandler_timeout=300 tests/slow
+
+fuzz: $(READY) ## every property test with fresh random examples, again and again (SECONDS=300)
+	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),300)
 
 check: $(READY) ## lint, types and the walls between the rooms
 	$(BIN)/ruff check .

@@ -6,11 +6,22 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis.database import DirectoryBasedExampleDatabase
 
 from examples.demo.local_mesh import LocalMesh, open_local_mesh
 
-# The same examples on every machine, however busy it is: a slow one is no failure.
+# For `make test`: the same examples on every machine, however busy it is: a slow one is no failure.
 settings.register_profile("repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# For `make fuzz`: fresh ones each time; a failure is kept and tried first the next time.
+settings.register_profile(
+    "fuzz",
+    settings.get_profile("repeatable"),
+    derandomize=False,
+    max_examples=500,
+    stateful_step_count=100,
+    database=DirectoryBasedExampleDatabase(Path(__file__).parent.parent / ".hypothesis" / "fuzz"),
+    print_blob=True,
+)
 settings.load_profile("repeatable")
 
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 from attrs import evolve
-from hypothesis import given, settings
+from hypothesis import given
 from OpenSSL import SSL
 
 from certs import errors
@@ -18,6 +18,7 @@ from certs.svid import Svid
 from certs.tls import agreed_alpn, client_context, handshake_refusal, server_context, verified_peer
 from certs.verify import MAX_CHAIN, verify_chain
 from tests.support.bad_chains import BAD_CHAINS, BadChain
+from tests.support.examples import examples
 from tests.support.handshake import Handshake, Side, handshake, loopback_pair, until_ready
 from tests.support.mutations import Nonsense, nonsense
 from tests.support.pki import DAY, HOUR, Pki
@@ -100,7 +101,7 @@ def test_a_server_with_a_bad_chain_is_refused_with_one_reason(
         assert type(refusal(ends.client, bundle, pki)) is bad.error
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(nonsense())
 def test_a_client_that_shows_well_signed_nonsense_is_refused_or_proven(extra: Nonsense) -> None:
     shown = PKI.forge(evolve(PKI.template(), extra=extra))

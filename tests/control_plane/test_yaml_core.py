@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from control_plane import yaml_core
 from control_plane.yaml_core import MAX_DEPTH, parse, to_yaml
+from tests.support.examples import examples
 
 
 def value_of(text: str) -> Any:
@@ -150,7 +151,7 @@ def test_the_deepest_allowed_text_is_read() -> None:
 scalars = st.text(alphabet="0123456789+-_.:eExXoObBnNyYtTrRuUlLsSfFaAiIZ~=< /", min_size=1, max_size=12)
 
 
-@settings(max_examples=400)
+@examples(400)
 @given(scalars)
 @example("1e3")
 @example("12:30")
@@ -174,7 +175,7 @@ data = st.recursive(
 )
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(st.dictionaries(texts, data, max_size=3), st.booleans())
 def test_what_is_written_reads_back_as_the_same(document: dict[str, Any], pure: bool) -> None:
     with pytest.MonkeyPatch.context() as patch:

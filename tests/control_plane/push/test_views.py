@@ -3,13 +3,14 @@
 from datetime import UTC, datetime
 
 from attrs import evolve
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from certs.spiffe import WorkloadName
 from control_plane.push.views import Picture, view_for
 from control_plane.store.records import Ban, Contents, Lease, StoredPolicy
 from mesh.wire import decode, encode, snapshot_hash
+from tests.support.examples import examples
 from tests.support.plane import allow
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
@@ -73,7 +74,7 @@ DESTINATIONS = st.lists(st.builds("{}:{}".format, NAMES, st.sampled_from([80, 80
 
 
 @given(contents=CONTENTS, workload=NAMES, destinations=DESTINATIONS)
-@settings(max_examples=60)
+@examples(60)
 def test_a_view_is_exactly_what_concerns_the_workload(
     contents: Contents, workload: WorkloadName, destinations: list[str]
 ) -> None:
@@ -94,7 +95,7 @@ def test_a_view_is_exactly_what_concerns_the_workload(
 
 
 @given(contents=CONTENTS, workload=NAMES, destinations=DESTINATIONS, seed=st.randoms())
-@settings(max_examples=30)
+@examples(30)
 def test_neither_order_nor_number_changes_the_hash(
     contents: Contents, workload: WorkloadName, destinations: list[str], seed: st.DataObject
 ) -> None:

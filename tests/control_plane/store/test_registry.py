@@ -4,13 +4,14 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from certs.spiffe import WorkloadName
 from control_plane.store.errors import LeaseRefused
 from control_plane.store.registry import RESTART_GRACE, one_spelling
 from control_plane.store.store import Store
+from tests.support.examples import examples
 from tests.support.stores import CHECKOUT, HOME, PAYMENTS, Clock, identity, lease
 
 
@@ -146,7 +147,7 @@ step = st.tuples(
 )
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(st.lists(step, max_size=12))
 def test_the_registry_agrees_with_a_plain_dictionary(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[WorkloadName, str, set[str], int]]

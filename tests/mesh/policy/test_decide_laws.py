@@ -6,7 +6,7 @@ from random import Random
 from urllib.parse import unquote
 
 from attrs import evolve
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from certs.spiffe import SpiffeId, TrustDomain, WorkloadName
@@ -28,6 +28,7 @@ from mesh.policy import (
 )
 from mesh.policy.clauses import HttpClause
 from mesh.policy.model import Destination, HttpRule, IdentitySource, Source, UnauthenticatedSource, WorkloadSource
+from tests.support.examples import examples
 
 OWN = TrustDomain("cluster.local")
 
@@ -186,7 +187,7 @@ def outcome(decision: Decision) -> tuple[object, ...]:
 
 
 @given(policy_sets, facts_of_calls)
-@settings(max_examples=250)
+@examples(250)
 def test_decide_agrees_with_the_reference(policy_set: PolicySet, facts: Facts) -> None:
     decision = decide(compile_rules(policy_set, OWN), facts)
     expected = reference(policy_set, facts)
@@ -195,7 +196,7 @@ def test_decide_agrees_with_the_reference(policy_set: PolicySet, facts: Facts) -
 
 
 @given(policies, facts_of_calls)
-@settings(max_examples=150)
+@examples(150)
 def test_one_policy_that_governs_a_call_is_read_as_the_reference_reads_it(policy: Policy, facts: Facts) -> None:
     policy = evolve(policy, namespace="a", mode=Mode.ENFORCE, to=Destination("*"))
     policy_set = PolicySet((policy,), (NamespaceDefaults("a", mtls=Mtls.PERMISSIVE),))
@@ -204,7 +205,7 @@ def test_one_policy_that_governs_a_call_is_read_as_the_reference_reads_it(policy
 
 
 @given(rules, requests)
-@settings(max_examples=150)
+@examples(150)
 def test_one_http_rule_is_read_as_the_reference_reads_it(rule: HttpRule, http: HttpFacts) -> None:
     clause = HttpClause.compile(rule)
     for kind, answer in ((Kind.ALLOW, clause.allows(http)), (Kind.DENY, clause.denies(http))):
@@ -213,14 +214,14 @@ def test_one_http_rule_is_read_as_the_reference_reads_it(rule: HttpRule, http: H
 
 
 @given(policy_sets, facts_of_calls)
-@settings(max_examples=50)
+@examples(50)
 def test_the_concerning_part_of_a_set_decides_the_same(policy_set: PolicySet, facts: Facts) -> None:
     whole = compile_rules(policy_set, OWN)
     assert decide(compile_rules(whole.concerning(facts.to), OWN), facts) == decide(whole, facts)
 
 
 @given(policy_sets, facts_of_calls, st.randoms())
-@settings(max_examples=50)
+@examples(50)
 def test_the_order_of_documents_does_not_matter(policy_set: PolicySet, facts: Facts, random: Random) -> None:
     shuffled = list(policy_set.policies)
     random.shuffle(shuffled)
@@ -229,7 +230,7 @@ def test_the_order_of_documents_does_not_matter(policy_set: PolicySet, facts: Fa
 
 
 @given(policy_sets, policies, facts_of_calls)
-@settings(max_examples=50)
+@examples(50)
 def test_a_further_deny_allows_nothing_more(policy_set: PolicySet, policy: Policy, facts: Facts) -> None:
     deny = evolve(policy, kind=Kind.DENY, name="further")
     more = evolve(policy_set, policies=(*policy_set.policies, deny))
@@ -238,7 +239,7 @@ def test_a_further_deny_allows_nothing_more(policy_set: PolicySet, policy: Polic
 
 
 @given(policy_sets, policies, facts_of_calls)
-@settings(max_examples=50)
+@examples(50)
 def test_audit_mode_never_changes_the_outcome(policy_set: PolicySet, policy: Policy, facts: Facts) -> None:
     trial = evolve(policy, mode=Mode.AUDIT, name="trial")
     more = evolve(policy_set, policies=(*policy_set.policies, trial))
@@ -248,7 +249,7 @@ def test_audit_mode_never_changes_the_outcome(policy_set: PolicySet, policy: Pol
 
 
 @given(policy_sets, facts_of_calls)
-@settings(max_examples=50)
+@examples(50)
 def test_a_refusal_without_a_deny_names_an_allow_that_came_near(policy_set: PolicySet, facts: Facts) -> None:
     decision = decide(compile_rules(policy_set, OWN), facts)
     allows = {

@@ -4,10 +4,11 @@ import re
 from urllib.parse import unquote_to_bytes
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mesh.policy.paths import PathRefused, Target, canonical_target, readings
+from tests.support.examples import examples
 
 PIECES = ["/", ".", "..", "%2e", "%2E%2e", "a", "B", "%41", "%7e", "%c3%a9", "%25", "%", "%2f", "%5C", "\\", ";", "x=1"]
 PIECES += ["%3b", "{", "}", "|", '"', "*", "@", "%40", "2", "e", "%00", "#", "é", " ", "//", "~", "%C0%AF", "%e0%80%af"]
@@ -102,7 +103,7 @@ def test_a_target_without_one_meaning_is_refused(raw: str, why: str) -> None:
 
 
 @given(st.one_of(paths, st.binary(max_size=20)))
-@settings(max_examples=300)
+@examples(300)
 @example("/%25%32%65")
 @example("/a/%2e%2e/%2e./b")
 def test_whatever_comes_in_is_refused_or_gets_one_form_that_stays(raw: str | bytes) -> None:
@@ -114,7 +115,7 @@ def test_whatever_comes_in_is_refused_or_gets_one_form_that_stays(raw: str | byt
 
 
 @given(targets)
-@settings(max_examples=300)
+@examples(300)
 def test_a_canonical_path_holds_nothing_that_readers_disagree_about(raw: str) -> None:
     try:
         path = canonical_target(raw).path
@@ -132,7 +133,7 @@ def test_a_canonical_path_holds_nothing_that_readers_disagree_about(raw: str) ->
 
 
 @given(targets)
-@settings(max_examples=300)
+@examples(300)
 def test_escaping_more_of_a_path_does_not_change_its_form(raw: str) -> None:
     """An unreserved character means the same escaped, in either case of the hexadecimal digits."""
     try:

@@ -3,10 +3,11 @@
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.policy.patterns import PathPattern, PathPatterns, PatternMalformed
+from tests.support.examples import examples
 
 segments = st.sampled_from(["a", "b", "charges", "%3A", "x.y", "{id}", "{other}"])
 pattern_texts = st.builds(
@@ -79,7 +80,7 @@ def test_a_malformed_pattern_is_refused_with_advice(text: str, advice: str) -> N
 
 
 @given(st.lists(pattern_texts, max_size=4), paths)
-@settings(max_examples=200)
+@examples(200)
 def test_patterns_agree_with_the_reference(patterns: list[str], path: str) -> None:
     parsed = [PathPattern.parse(pattern) for pattern in patterns]
     expected = [reference(pattern, path) for pattern in patterns]
@@ -88,7 +89,7 @@ def test_patterns_agree_with_the_reference(patterns: list[str], path: str) -> No
 
 
 @given(st.text(max_size=30))
-@settings(max_examples=200)
+@examples(200)
 def test_any_text_is_a_pattern_or_is_refused(text: str) -> None:
     try:
         PathPattern.parse(text)

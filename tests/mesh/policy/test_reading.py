@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.policy import (
@@ -21,6 +21,7 @@ from mesh.policy import (
     read_policies,
 )
 from mesh.policy.model import Default, Destination, HttpRule, IdentitySource, UnauthenticatedSource, WorkloadSource
+from tests.support.examples import examples
 
 Make = Callable[..., dict[str, Any]]
 Read = Callable[..., PolicySet]
@@ -295,7 +296,7 @@ half_right = st.fixed_dictionaries(
 
 
 @given(st.lists(anything | half_right, min_size=1, max_size=3))
-@settings(max_examples=100)
+@examples(100)
 def test_any_plain_data_is_read_or_refused_with_faults(contents: list[object]) -> None:
     documents = [Document("x", index, each) for index, each in enumerate(contents)]
     try:

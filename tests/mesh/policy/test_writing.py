@@ -5,7 +5,7 @@ from collections.abc import Callable
 from ipaddress import ip_network
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from certs.spiffe import SpiffeId
@@ -23,6 +23,7 @@ from mesh.policy import (
     to_document,
 )
 from mesh.policy.model import Destination, HttpRule, IdentitySource, UnauthenticatedSource, WorkloadSource
+from tests.support.examples import examples
 
 names = st.from_regex(r"[A-Za-z0-9_-]{1,12}", fullmatch=True)
 texts = st.sampled_from(["/", "/a", "/a/{b}", "/a/*", "/{b}/c%3A/*"])
@@ -51,7 +52,7 @@ defaults = st.builds(NamespaceDefaults, names, st.sampled_from(Default), st.samp
 
 
 @given(policies | defaults)
-@settings(max_examples=100)
+@examples(100)
 def test_what_is_written_reads_back_to_the_same(item: Policy | NamespaceDefaults) -> None:
     document = to_document(item)
     found = read_policies([Document("written", 0, json.loads(json.dumps(document)))])

@@ -7,7 +7,7 @@ from typing import Any, get_args
 import msgpack
 import pytest
 from attrs import evolve, fields
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.wire import (
@@ -34,6 +34,7 @@ from mesh.wire import (
     snapshot_hash,
 )
 from mesh.wire.codec import MAX_DEPTH
+from tests.support.examples import examples
 
 texts = st.text(max_size=20)
 names = st.text(min_size=1, max_size=20)
@@ -120,7 +121,7 @@ def test_every_message_has_a_sample_here() -> None:
 
 
 @given(st.lists(messages, max_size=4), st.data())
-@settings(max_examples=100)
+@examples(100)
 def test_messages_arrive_as_they_were_said_however_the_stream_is_split(
     said: list[Message], data: st.DataObject
 ) -> None:
@@ -291,7 +292,7 @@ def test_promises_of_long_lists_are_not_believed() -> None:
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=150)
+@examples(150)
 def test_any_bytes_are_a_message_or_are_refused(data: bytes) -> None:
     try:
         decode(data)
@@ -310,7 +311,7 @@ plain = st.recursive(
 
 
 @given(st.sampled_from(sorted(SAMPLES)), st.data())
-@settings(max_examples=150)
+@examples(150)
 def test_any_value_in_any_field_is_taken_as_it_is_or_refused(kind: str, data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(sorted(SAMPLES[kind])))
     value = data.draw(plain)
@@ -332,7 +333,7 @@ def _without_defaults(value: object) -> object:
 
 
 @given(snapshots, names, numbers)
-@settings(max_examples=100)
+@examples(100)
 def test_the_hash_of_a_snapshot_says_what_it_says_not_when_it_was_said(
     snapshot: Snapshot, epoch: str, number: int
 ) -> None:
