@@ -6,6 +6,7 @@ What it is told
     settings        Settings, Inbound, Outbound, Limits: frozen values
     parsing         one setting's text -> its value; table: every setting's row; loading: flags, environment, TOML
     cli             the command line
+    redirection/    its subcommand `redirect`: the iptables rules that send a pod's TCP here
 
 Who it is, and what it knows: the control link
     channel         ControlPlane.connect(): dial, TLS, identity -> Channel, which carries whole messages
@@ -21,6 +22,8 @@ How bytes go
     accepting       listeners -> one task per connection, one record each
     inbound         mTLS -> identity -> protocol -> decide -> application
     outbound        application -> endpoint -> mTLS, its identity verified; balance chooses, upstream dials
+    transparent     the same two for redirected connections: what the caller dialled says where they go
+    destination     what the application wants to reach: a workload's port, or something outside the mesh
     protocol        http or tcp, by the first bytes, where it was not declared
     relay           both ways, bounded, half-close and truncation carried through
     http/           the same per request: strict reading, decisions, pools, writing anew

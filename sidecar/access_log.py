@@ -38,7 +38,8 @@ class Record:
     """What is known about one request or connection; its task fills it in as it learns more, then writes it once.
 
     `bytes_in` came from the one who called, `bytes_out` went to it. `allowed` stays False for what was refused
-    before a policy was asked. `status` is None for TCP. `policy` is "" where a default decided.
+    before a policy was asked. `status` is None for TCP. `policy` is "" where a default decided. `original` is the
+    address that a redirected application dialled.
     """
 
     direction: str  # "inbound" or "outbound"
@@ -50,6 +51,7 @@ class Record:
     destination: str = ""
     port: int = 0
     peer_address: str = ""
+    original: str = ""
     method: str = ""
     path: str = ""
     status: int | None = None
@@ -124,7 +126,7 @@ class Record:
         return said
 
 
-_PLAIN_KEYS: Final = ("source", "destination", "port", "peer_address", "status", "policy", "tls_group")
+_PLAIN_KEYS: Final = ("source", "destination", "port", "peer_address", "original", "status", "policy", "tls_group")
 
 
 class AccessLog:

@@ -12,19 +12,24 @@ from typing import Any
 from attrs import define, field
 
 from mesh.wire import Listener
-from sidecar.settings import Address, Inbound, Outbound
+from sidecar.settings import Address, DeclaredPort, Inbound, Outbound
 
 _WILDCARDS = ("0.0.0.0", "::")  # noqa: S104  # compared, not bound
 
 
 @define
 class Doors:
-    """Fills up while the listeners are opened. Each is its setting and the port that was bound."""
+    """Fills up while the listeners are opened. Each is its setting and the port that was bound.
 
-    advertise: str | None
+    `transparent` are the ports that take redirected connections, inbound and outbound; `ports` are then announced.
+    """
+
+    advertise: tuple[str, ...]
     inbound: list[tuple[Inbound, int]] = field(factory=list)
     outbound: list[tuple[Outbound, int]] = field(factory=list)
     observe: Address | None = None
+    transparent: tuple[int, int] | None = None
+    ports: tuple[DeclaredPort, ...] = ()
 
     def addresses(self) -> dict[str, Any]:
         """What is really bound, in plain data."""
@@ -42,18 +47,32 @@ class Doors:
                 {"bind": bound(outbound.bind, port), "destination": outbound.target} for outbound, port in self.outbound
             ],
             "observe": str(self.observe or ""),
+            **self._captures(),
         }
 
     def announced(self) -> tuple[Listener, ...]:
         """The inbound listeners as the push protocol says them.
 
-        The address to dial is the one advertised, else the one bound; behind a wildcard it is left to the control
-        plane, which sees where the link comes from.
+        The address to dial is each one advertised, else the one bound; behind a wildcard it is left to the control
+        plane, which sees where the link comes from. A transparent sidecar is dialled at the application's own ports.
         """
-        return tuple(
-            Listener(port, inbound.port, inbound.protocol, self.advertise or _specific(inbound.bind))
+        explicit = [
+            Listener(port, inbound.port, inbound.protocol, address)
             for inbound, port in self.inbound
-        )
+            for address in self.advertise or (_specific(inbound.bind),)
+        ]
+        transparent = [
+            Listener(declared.port, declared.port, declared.protocol, address)
+            for declared in self.ports
+            for address in self.advertise or (None,)
+        ]
+        return (*explicit, *transparent)
+
+    def _captures(self) -> dict[str, Any]:
+        if self.transparent is None:
+            return {}
+        inbound, outbound = self.transparent
+        return {"transparent": {"inbound": inbound, "outbound": outbound, "ports": [str(each) for each in self.ports]}}
 
 
 def bound(bind: Address | Path, port: int) -> str:

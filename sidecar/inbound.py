@@ -13,6 +13,7 @@ Each connection goes through these steps, in this order, and any of them may end
     record          one line, however it ended
 """
 
+from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from ipaddress import ip_address
@@ -58,12 +59,20 @@ async def serve_inbound(
     port = listeners[0].socket.getsockname()[1]
     proxy.listening.append(Address(inbound.bind.host, port))
     task_status.started(port)
-    await accept_until_draining(listeners, partial(_serve, inbound, proxy), proxy, DIRECTION)
+    await accept_until_draining(listeners, partial(serve_caller, lambda _: inbound, proxy), proxy, DIRECTION)
 
 
-async def _serve(inbound: Inbound, proxy: Proxy, sock: trio.socket.SocketType) -> None:
-    with recorded(proxy, DIRECTION, "http" if inbound.protocol == "http" else "tcp") as life:
-        life.record.destination, life.record.port = str(proxy.mesh.own), inbound.port
+async def serve_caller(
+    find: Callable[[trio.socket.SocketType], Inbound], proxy: Proxy, sock: trio.socket.SocketType
+) -> None:
+    """Carry one accepted connection through all steps. `find` says which port it is for, or raises Refused."""
+    with recorded(proxy, DIRECTION, "tcp") as life:
+        life.record.destination = str(proxy.mesh.own)
+        life.record.peer_address, _ = peername(sock)
+        inbound = find(sock)
+        life.record.port = inbound.port
+        if inbound.protocol == "http":
+            life.record.protocol = "http"
         caller = await _welcome(sock, inbound, proxy, life)
         try:
             with proxy.live.register(LiveConnection(caller.peer, not_after=caller.not_after)) as live:
@@ -89,7 +98,7 @@ async def _serve_caller(caller: Caller, inbound: Inbound, proxy: Proxy, life: Li
         address=ip_address(life.record.peer_address) if life.record.peer_address else None,
     )
     if _allowed(live.facts, proxy, life):
-        application = await connect_application(proxy, inbound.application)
+        application = await connect_application(proxy, inbound)
         await relay_counted(proxy, life, caller.stream, application, first)
 
 
@@ -106,8 +115,7 @@ def _allowed(facts: Facts, proxy: Proxy, life: Life) -> bool:
 
 async def _welcome(sock: trio.socket.SocketType, inbound: Inbound, proxy: Proxy, life: Life) -> Caller:
     """Find out who calls, within the budget for those who have not said so. Raises Refused."""
-    life.record.peer_address, _ = peername(sock)
-    _, svid = proxy.mesh.current()  # the one that is shown: it may be renewed before the handshake has ended
+    _, svid = proxy.mesh.known()  # the one that is shown: it may be renewed before the handshake has ended
     stream = TlsStream(sock, proxy.mesh.server_context(_ALPN[inbound.protocol]), server_side=True)
     try:
         with proxy.budget.claim(life.record.peer_address), trio.fail_after(proxy.limits.handshake_timeout):

@@ -25,7 +25,8 @@ WATCH_SECONDS: Final = 2.0  # between two looks at who has outlived a certificat
 @define(eq=False)
 class LiveConnection:
     """One connection or exchange. `peer` is None for a plaintext caller; `facts` is None while there is no decision
-    to repeat: before the first one, on an HTTP connection between requests, and outbound.
+    to repeat: before the first one, on an HTTP connection between requests, and outbound. `plaintext_to` is the IP
+    address outside the mesh to which it goes as it is, None where it does not.
 
     `not_after` (aware UTC) is the earlier end of the two certificates that it stands on, None where there are none.
     `ended` tells, once the `with` block of register() was left, whether and why the connection was ended from here.
@@ -34,6 +35,7 @@ class LiveConnection:
     peer: Peer | None
     facts: Facts | None = None
     not_after: datetime | None = None
+    plaintext_to: str | None = None
     ended: Reason | None = None
     scope: trio.CancelScope = field(factory=trio.CancelScope, init=False, repr=False)
 
@@ -93,6 +95,8 @@ def _objection(live: LiveConnection, view: View) -> Reason | None:
     if live.peer is not None and (reason := view.objection(live.peer)):
         return reason
     if live.facts is not None and not decide(view.rules, live.facts).allowed:
+        return Reason.POLICY_CHANGED
+    if live.plaintext_to is not None and view.is_in_mesh(live.plaintext_to):
         return Reason.POLICY_CHANGED
     return None
 

@@ -16,10 +16,12 @@ from typing import Any, Final
 from attrs import define, field, frozen
 
 from sidecar import parsing, table
-from sidecar.settings import Address, Inbound, Limits, Settings
+from sidecar.settings import INBOUND_PORT, OUTBOUND_PORT, Address, Inbound, Limits, Settings
 from sidecar.table import Row
 
 _SEVERAL: Final = re.compile(r",(?!port=)|\s+")  # `,port=` belongs to the value before it
+
+_TRANSPARENT: Final = ("ports", "transparent_inbound_port", "transparent_outbound_port", "mesh_cidrs", "egress")
 
 MAX_SHOWN: Final = 120  # characters of a wrong value in a message
 
@@ -125,10 +127,10 @@ def _flatten(toml: Mapping[str, Any], reading: _Reading) -> dict[str, list[str]]
 
 
 def _where_instead(key: str) -> str:
-    known = [row.key for row in table.ROWS]
+    known = [row.key for row in table.ROWS if not row.limit]
     under = {row.name: row.key for row in table.ROWS}
     near = difflib.get_close_matches(key.replace("-", "_"), list(under), n=1, cutoff=0.6)
-    return f"; did you mean `{under[near[0]]}`?" if near else f"; the keys are {', '.join(known[:13])} and [limits]"
+    return f"; did you mean `{under[near[0]]}`?" if near else f"; the keys are {', '.join(known)} and [limits]"
 
 
 def _texts(row: Row, value: object, reading: _Reading) -> list[str] | None:
@@ -139,6 +141,8 @@ def _texts(row: Row, value: object, reading: _Reading) -> list[str] | None:
         reading.fault(where, f"is no list of strings; write a list, each of it {row.accepted}")
     elif isinstance(value, str):
         return [value]
+    elif row.switch and isinstance(value, bool):
+        return [str(value).lower()]
     elif row.limit and isinstance(value, int | float) and not isinstance(value, bool):
         return [str(value)]
     else:
@@ -152,10 +156,11 @@ def _check_together(reading: _Reading) -> None:
     binds: list[tuple[str, Address]] = [("inbound", each.bind) for each in values.get("inbound", ())]
     binds += [("outbound", each.bind) for each in values.get("outbound", ()) if not each.unix]
     binds.append(("observe", values.get("observe", Address("127.0.0.1", 15020))))
+    binds += _captures(values)
     for index, (name, bind) in enumerate(binds):
         if bind.port and any(_collide(bind, other) for _, other in binds[:index]):
             reading.fault(
-                origins.get(name, "--observe"),
+                origins.get(name, table.BY_NAME[name].flag),
                 f"{bind} is taken by another listener of this sidecar; choose another port",
             )
     sockets = Counter(each.bind for each in values.get("outbound", ()) if each.unix)
@@ -170,6 +175,7 @@ def _check_together(reading: _Reading) -> None:
                 f"application {inbound.application} is a listener of this sidecar; write where the application listens",
             )
     _check_protocols(reading)
+    _check_transparent(reading)
     limits = Limits(**{name: value for name, value in values.items() if table.BY_NAME[name].limit})
     if limits.backoff_initial > limits.backoff_max:
         reading.fault(
@@ -178,14 +184,30 @@ def _check_together(reading: _Reading) -> None:
 
 
 def _check_protocols(reading: _Reading) -> None:
-    seen: dict[int, Inbound] = {}
-    for inbound in reading.values.get("inbound", ()):
-        first = seen.setdefault(inbound.port, inbound)
-        if first.protocol != inbound.protocol:
+    seen: dict[int, str] = {}
+    declared = [(name, each) for name in ("inbound", "ports") for each in reading.values.get(name, ())]
+    for name, each in declared:
+        first = seen.setdefault(each.port, each.protocol)
+        if first != each.protocol:
             reading.fault(
-                reading.origins["inbound"],
-                f"port {inbound.port} is declared {first.protocol} and {inbound.protocol}; write one",
+                reading.origins[name], f"port {each.port} is declared {first} and {each.protocol}; write one"
             )
+
+
+def _captures(values: Mapping[str, Any]) -> list[tuple[str, Address]]:
+    """Where redirected connections are taken in transparent mode."""
+    if not values.get("transparent"):
+        return []
+    return [
+        ("transparent_inbound_port", Address("0.0.0.0", values.get("transparent_inbound_port", INBOUND_PORT))),  # noqa: S104  # compared, not bound
+        ("transparent_outbound_port", Address("127.0.0.1", values.get("transparent_outbound_port", OUTBOUND_PORT))),
+    ]
+
+
+def _check_transparent(reading: _Reading) -> None:
+    for name in _TRANSPARENT:
+        if name in reading.values and not reading.values.get("transparent"):
+            reading.fault(reading.origins[name], "means nothing without --transparent; add that, or leave this out")
 
 
 def _collide(one: Address, other: Address) -> bool:

@@ -10,6 +10,8 @@
 Whether the call is allowed is decided by the sidecar of the one who is called, never here.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +20,7 @@ import trio
 from mesh.wire import Endpoint
 from sidecar import log
 from sidecar.accepting import Life, accept_until_draining, find_protocol, recorded, relay_counted
+from sidecar.destination import Destination
 from sidecar.http.outbound import serve_http_outbound
 from sidecar.live import LiveConnection
 from sidecar.proxy import Proxy
@@ -38,7 +41,7 @@ async def serve_outbound(
 
     Raises OSError at the start: in use, or (transport.SocketTaken) not ours to replace.
     """
-    handler = partial(_serve, outbound, proxy)
+    handler = partial(_serve, Destination.of(outbound), proxy)
     if isinstance(outbound.bind, Path):
         with unix_listener(outbound.bind) as listener:
             task_status.started(0)
@@ -56,32 +59,39 @@ async def serve_outbound(
     await accept_until_draining(listeners, handler, proxy, DIRECTION)
 
 
-async def _serve(outbound: Outbound, proxy: Proxy, sock: trio.socket.SocketType) -> None:
-    with recorded(proxy, DIRECTION, "tcp") as life:
-        record, caller = life.record, PlainStream(sock)
-        record.source, record.port = str(proxy.mesh.own), outbound.port
-        record.destination = str(outbound.destination.in_domain(proxy.settings.trust_domain))
-        record.peer_address = caller.peername[0]
-        try:
-            await _serve_caller(caller, outbound, proxy, life)
-        finally:
-            caller.abort()  # does nothing where it was closed in order
+async def _serve(destination: Destination, proxy: Proxy, sock: trio.socket.SocketType) -> None:
+    with recorded(proxy, DIRECTION, "tcp") as life, called_by(sock, proxy, life) as caller:
+        await carry(caller, destination, proxy, life)
 
 
-async def _serve_caller(caller: PlainStream, outbound: Outbound, proxy: Proxy, life: Life) -> None:
-    protocol, first = await _protocol(caller, outbound, proxy)
+@contextmanager
+def called_by(sock: trio.socket.SocketType, proxy: Proxy, life: Life) -> Iterator[PlainStream]:
+    """The local application as a stream, which ends with the block; the record says who talks."""
+    caller = PlainStream(sock)
+    life.record.source, life.record.peer_address = str(proxy.mesh.own), caller.peername[0]
+    try:
+        yield caller
+    finally:
+        caller.abort()  # does nothing where it was closed in order
+
+
+async def carry(caller: PlainStream, destination: Destination, proxy: Proxy, life: Life) -> None:
+    """Carry the application's connection to a workload of the mesh, until it ends. Raises Refused."""
+    life.record.port = destination.port
+    life.record.destination = str(destination.workload.in_domain(proxy.settings.trust_domain))
+    protocol, first = await _protocol(caller, destination, proxy)
     if protocol == "http":
         life.taken_over = True
-        await serve_http_outbound(caller, outbound, proxy, first)
+        await serve_http_outbound(caller, destination, proxy, first)
         return
-    await _serve_tcp(caller, outbound, proxy, life, first)
+    await _carry_tcp(caller, destination, proxy, life, first)
 
 
-async def _serve_tcp(caller: PlainStream, outbound: Outbound, proxy: Proxy, life: Life, first: bytes) -> None:
+async def _carry_tcp(caller: PlainStream, destination: Destination, proxy: Proxy, life: Life, first: bytes) -> None:
     async def connect(endpoint: Endpoint) -> Upstream:
         return await connect_mesh(proxy, endpoint, (ALPN_TCP,))
 
-    upstream = await connect_workload(proxy, outbound.destination, outbound.port, connect)
+    upstream = await connect_workload(proxy, destination, connect)
     try:
         life.record.allowed = True
         life.record.snapshot = proxy.mesh.view.number if proxy.mesh.view else None
@@ -95,10 +105,10 @@ async def _serve_tcp(caller: PlainStream, outbound: Outbound, proxy: Proxy, life
         life.end(live.ended)
 
 
-async def _protocol(caller: PlainStream, outbound: Outbound, proxy: Proxy) -> tuple[str, bytes]:
+async def _protocol(caller: PlainStream, destination: Destination, proxy: Proxy) -> tuple[str, bytes]:
     """The protocol of the destination, as its endpoints declare it, and what was read to learn it. Raises Refused."""
     view = proxy.mesh.view
-    endpoints = view.endpoints_of(outbound.destination, outbound.port) if view else ()
+    endpoints = destination.endpoints(view) if view else ()
     declared = {endpoint.protocol for endpoint in endpoints}
     if declared:
         one = declared.pop() if len(declared) == 1 else "auto"

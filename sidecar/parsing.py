@@ -11,7 +11,7 @@ from typing import Final
 
 from certs.spiffe import TrustDomain, WorkloadName
 from mesh.wire import PROTOCOLS
-from sidecar.settings import Address, Inbound, Outbound
+from sidecar.settings import Address, DeclaredPort, Inbound, Outbound
 
 _SECONDS: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _BYTES: Final = {"": 1, "KiB": 1024, "MiB": 1024**2}
@@ -84,25 +84,48 @@ def inbound(text: str) -> Inbound:
     application, slash, protocol = declared.rpartition("/")
     if not equals or not slash or (comma and not option.startswith("port=")):
         raise ValueError("is not of the form BIND=APPLICATION/PROTOCOL or BIND=APPLICATION/PROTOCOL,port=PORT")
-    if protocol not in PROTOCOLS:
-        raise ValueError(f"protocol {protocol!r} is none of {', '.join(PROTOCOLS)}")
-    known_as = _port(option.removeprefix("port="), lowest=1) if comma else None
-    return Inbound(bind_address(bind), dial_address(application), protocol, known_as)
+    known_as = port(option.removeprefix("port=")) if comma else None
+    return Inbound(bind_address(bind), dial_address(application), _protocol(protocol), known_as)
 
 
 def outbound(text: str) -> Outbound:
     """`BIND=NAMESPACE/WORKLOAD:PORT`; BIND is a loopback address with port, or unix:PATH."""
     bind, equals, target = text.rpartition("=")
-    name, colon, port = target.rpartition(":")
+    name, colon, number = target.rpartition(":")
     if not equals or not colon:
         raise ValueError("is not of the form BIND=NAMESPACE/WORKLOAD:PORT")
     destination = WorkloadName.parse(name)
     if bind.startswith("unix:"):
-        return Outbound(_socket_path(bind.removeprefix("unix:")), destination, _port(port, lowest=1))
+        return Outbound(_socket_path(bind.removeprefix("unix:")), destination, port(number))
     address = bind_address(bind)
     if not is_loopback(address.host):
         raise ValueError(f"{address.host} is no loopback address: it would lend this workload's identity to others")
-    return Outbound(address, destination, _port(port, lowest=1))
+    return Outbound(address, destination, port(number))
+
+
+def declared_port(text: str) -> DeclaredPort:
+    """`PORT/PROTOCOL`, such as 8080/http."""
+    number, slash, protocol = text.partition("/")
+    if not slash:
+        raise ValueError("is not of the form PORT/PROTOCOL")
+    return DeclaredPort(port(number), _protocol(protocol))
+
+
+def port(text: str) -> int:
+    """A TCP port."""
+    return _port(text, lowest=1)
+
+
+def network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """An IP network in CIDR notation."""
+    return ipaddress.ip_network(text)
+
+
+def switch(text: str) -> bool:
+    """`true` or `false`."""
+    if text not in {"true", "false"}:
+        raise ValueError("is neither")
+    return text == "true"
 
 
 def seconds(text: str) -> float:
@@ -159,6 +182,12 @@ def _port(text: str, *, lowest: int) -> int:
     if not _NUMBER.fullmatch(text) or not lowest <= int(text) <= 65535:
         raise ValueError(f"port {text[:20]!r} is no number from {lowest} to 65535")
     return int(text)
+
+
+def _protocol(text: str) -> str:
+    if text not in PROTOCOLS:
+        raise ValueError(f"protocol {text[:20]!r} is none of {', '.join(PROTOCOLS)}")
+    return text
 
 
 def _socket_path(text: str) -> Path:

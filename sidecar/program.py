@@ -19,7 +19,7 @@ from importlib.metadata import version
 import trio
 
 from mesh.policy import Reason
-from mesh.wire import PROTOCOL_VERSION, Announce, Hello
+from mesh.wire import EVERY_DESTINATION, PROTOCOL_VERSION, Announce, Hello
 from sidecar import log
 from sidecar.access_log import AccessLog
 from sidecar.channel import ControlPlane
@@ -36,6 +36,7 @@ from sidecar.proxy import Proxy
 from sidecar.readiness import Readiness
 from sidecar.settings import Address, Settings
 from sidecar.snapshots import Snapshots
+from sidecar.transparent import serve_transparent_inbound, serve_transparent_outbound
 from sidecar.view import Mesh
 from transport import listen
 
@@ -110,6 +111,8 @@ class Sidecar:
                 self.doors.outbound.append((outbound, port))
                 address = bound(outbound.bind, port)
                 log.info("listening", direction="outbound", address=address, destination=outbound.target)
+        if self.settings.transparent:
+            await self._open_transparent(traffic, faults)
         with _noted(faults, f"--observe {self.settings.observe}"):
             listeners = await listen(self.settings.observe.host, self.settings.observe.port)
             self.doors.observe = Address(self.settings.observe.host, listeners[0].socket.getsockname()[1])
@@ -126,10 +129,23 @@ class Sidecar:
         self.readiness.look()
         return link
 
+    async def _open_transparent(self, traffic: trio.Nursery, faults: list[str]) -> None:
+        settings, doors = self.settings, self.doors
+        inbound, outbound = settings.transparent_inbound_port, settings.transparent_outbound_port
+        with _noted(faults, f"--transparent-inbound-port {inbound}"):
+            await traffic.start(serve_transparent_inbound, self.proxy)
+            log.info("listening", direction="inbound", redirected_to=inbound)
+        with _noted(faults, f"--transparent-outbound-port {outbound}"):
+            await traffic.start(serve_transparent_outbound, self.proxy)
+            log.info("listening", direction="outbound", redirected_to=outbound, egress=settings.egress)
+        doors.transparent, doors.ports = (inbound, outbound), settings.ports
+
     def _control_link(self) -> ControlLink:
         """The link, once the real ports are known."""
         settings, proxy = self.settings, self.proxy
         destinations = tuple(dict.fromkeys(outbound.target for outbound in settings.outbound))
+        if settings.transparent:
+            destinations = (EVERY_DESTINATION, *destinations)
         return ControlLink(
             ControlPlane(
                 settings.control_plane,

@@ -12,7 +12,7 @@ from sidecar.live import LiveConnections
 from sidecar.metrics import Metrics
 from sidecar.settings import Address, Limits, Settings
 from sidecar.view import Mesh
-from transport import Budget
+from transport import Budget, Dialled
 
 HANDSHAKES_PER_TURN = 16  # steps of about 1 ms: a burst neither holds the loop (law 31) nor waits behind it for seconds
 
@@ -25,7 +25,7 @@ class Proxy:
 
     `draining` is set once no new connection or request is to be taken. `budget` counts connections that have not
     said who they are (law 21), `places` all that were accepted, `handshakes` paces the work of handshakes, `listening`
-    are our own TCP listeners, which are no application (law 7).
+    are our own TCP listeners, which are no application (law 7), `dialled` our own connections, which are no caller's.
     """
 
     settings: Settings
@@ -37,6 +37,7 @@ class Proxy:
     loads: Loads = Factory(Loads)
     draining: trio.Event = Factory(trio.Event)
     listening: list[Address] = Factory(list)
+    dialled: Dialled = Factory(Dialled)
     handshakes: trio.CapacityLimiter = Factory(lambda: trio.CapacityLimiter(HANDSHAKES_PER_TURN))
     budget: Budget = field()
     places: trio.CapacityLimiter = field()

@@ -4,11 +4,18 @@ Times are seconds, sizes are bytes. Every number that bounds what an outsider ca
 its default and the reason for it (law 21); docs/configuration/sidecar.md lists them for users.
 """
 
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 from attrs import field, frozen
 
 from certs.spiffe import SpiffeId, TrustDomain, WorkloadName
+
+INBOUND_PORT = 15006
+"""To which connections from outside are redirected in transparent mode."""
+
+OUTBOUND_PORT = 15001
+"""To which the application's own connections are redirected in transparent mode."""
 
 
 @frozen
@@ -27,13 +34,15 @@ class Inbound:
     """One application port that this sidecar guards: mTLS arrives at `bind`, what policy allows goes to `application`.
 
     `protocol` is http, tcp or auto (mesh.wire.PROTOCOLS). `known_as` is the application's port as the mesh knows it,
-    where this instance had to take another one.
+    where this instance had to take another one. `source` is the local IP address from which the application is dialled,
+    the kernel's choice where it is None.
     """
 
     bind: Address
     application: Address
     protocol: str
     known_as: int | None = None
+    source: str | None = None
 
     @property
     def port(self) -> int:
@@ -66,6 +75,17 @@ class Outbound:
     def __str__(self) -> str:
         bind = f"unix:{self.bind}" if self.unix else str(self.bind)
         return f"{bind}={self.target}"
+
+
+@frozen
+class DeclaredPort:
+    """In transparent mode, a port of the application and what it speaks (mesh.wire.PROTOCOLS)."""
+
+    port: int
+    protocol: str
+
+    def __str__(self) -> str:
+        return f"{self.port}/{self.protocol}"
 
 
 @frozen
@@ -119,7 +139,13 @@ class Settings:
     token_file: str | None = None  # "-" is standard input
     inbound: tuple[Inbound, ...] = ()
     outbound: tuple[Outbound, ...] = ()
-    advertise: str | None = None  # address that other sidecars dial; None: where the control link comes from
+    transparent: bool = False  # redirected connections are taken, and go where their callers meant them to go
+    ports: tuple[DeclaredPort, ...] = ()  # of the application in transparent mode; any other one is auto
+    transparent_inbound_port: int = INBOUND_PORT
+    transparent_outbound_port: int = OUTBOUND_PORT
+    mesh_cidrs: tuple[IPv4Network | IPv6Network, ...] = ()  # never plaintext to these, known or not
+    egress: str = "allow"  # EGRESSES: what becomes of destinations outside the mesh
+    advertise: tuple[str, ...] = ()  # addresses that other sidecars dial; none: where the control link comes from
     observe: Address = field(factory=lambda: Address("127.0.0.1", 15020))
     observe_hosts: tuple[str, ...] = ()  # further names that /ready and its neighbours answer to
     request_log: str = "all"  # REQUEST_LOGS
@@ -134,4 +160,5 @@ class Settings:
 
 
 REQUEST_LOGS = ("all", "denied", "off")
+EGRESSES = ("allow", "registry-only")
 LOG_LEVELS = ("debug", "info", "warning", "error")

@@ -13,12 +13,13 @@ from attrs import frozen
 
 from certs.spiffe import WorkloadName
 from sidecar import parsing
-from sidecar.settings import LOG_LEVELS, REQUEST_LOGS, Address, Limits, Settings
+from sidecar.settings import EGRESSES, LOG_LEVELS, REQUEST_LOGS, Address, Limits, Settings
 
 
 @frozen
 class Row:
-    """One setting. `accepted` completes the sentence "write …"; `many` may be given several times."""
+    """One setting. `accepted` completes the sentence "write …"; `many` may be given several times; a `switch` is on
+    where its flag is given alone."""
 
     name: str
     parse: Callable[[str], object]
@@ -28,6 +29,7 @@ class Row:
     many: bool = False
     required: bool = False
     limit: bool = False
+    switch: bool = False
 
     @property
     def flag(self) -> str:
@@ -117,11 +119,60 @@ ROWS: Final = (
         many=True,
     ),
     Row(
+        "transparent",
+        parsing.switch,
+        "true or false",
+        "Take the connections that `doorward-sidecar redirect` sends here, and carry them where their callers meant.",
+        "BOOL",
+        switch=True,
+    ),
+    Row(
+        "ports",
+        parsing.declared_port,
+        "PORT/PROTOCOL with http, tcp or auto, such as 8080/http",
+        "In transparent mode: a port of the application, announced to the mesh, and what it speaks. Any other port is "
+        "auto and not announced.",
+        "PORT/PROTOCOL",
+        many=True,
+    ),
+    Row(
+        "transparent_inbound_port",
+        parsing.port,
+        "a port from 1 to 65535",
+        "Port to which connections from outside are redirected.",
+        "PORT",
+    ),
+    Row(
+        "transparent_outbound_port",
+        parsing.port,
+        "a port from 1 to 65535",
+        "Port to which the application's own connections are redirected.",
+        "PORT",
+    ),
+    Row(
+        "mesh_cidrs",
+        parsing.network,
+        "an IP network, such as 10.0.0.0/8 or fd00::/8",
+        "In transparent mode: where only the mesh is. A destination there that nobody announced is refused, and never "
+        "called in plaintext.",
+        "CIDR",
+        many=True,
+    ),
+    Row(
+        "egress",
+        parsing.one_of(EGRESSES),
+        " or ".join(EGRESSES),
+        "In transparent mode: whether the application may call destinations outside the mesh, in plaintext as it meant "
+        "to.",
+        "WHICH",
+    ),
+    Row(
         "advertise",
         parsing.ip_address,
         "an IP address, such as 10.0.0.7",
         "Address at which other sidecars reach this one, where it is not the one that the control link comes from.",
         "IP",
+        many=True,
     ),
     Row(
         "observe",
@@ -210,6 +261,8 @@ def default_of(row: Row) -> str:
     value = getattr(_EXAMPLE.limits if row.limit else _EXAMPLE, row.name)
     if value is None or value == ():
         return ""
+    if row.switch:
+        return str(value).lower()
     if row.metavar == "TIME":
         return f"{value:g}s"
     if row.metavar == "SIZE":

@@ -13,15 +13,15 @@ import trio
 from attrs import frozen
 
 from certs.errors import CertificateRefused
-from certs.spiffe import WorkloadName
 from certs.tls import agreed_alpn, handshake_refusal, verified_peer
 from certs.verify import Peer
 from mesh.policy.reasons import Reason
 from mesh.wire import Endpoint
 from sidecar.balance import choose
+from sidecar.destination import Destination
 from sidecar.proxy import Proxy
 from sidecar.refused import UpstreamFailed
-from sidecar.settings import Address
+from sidecar.settings import Address, Inbound
 from transport import ConnectFailed, ConnectRefused, ConnectTimeout, PlainStream, TlsFailed, TlsStream, dial, sockets
 
 T = TypeVar("T")
@@ -39,17 +39,15 @@ class Upstream:
     not_after: datetime
 
 
-async def connect_workload(
-    proxy: Proxy, workload: WorkloadName, port: int, connect: Callable[[Endpoint], Awaitable[T]]
-) -> T:
-    """What `connect` makes of an endpoint of the workload: the less loaded of two, another one where a dial fails.
+async def connect_workload(proxy: Proxy, destination: Destination, connect: Callable[[Endpoint], Awaitable[T]]) -> T:
+    """What `connect` makes of an endpoint of the destination: the less loaded of two, another one where a dial fails.
 
     Nothing of the caller's was sent yet, so a new attempt is always safe. Raises UpstreamFailed, the last failure's,
     NO_ENDPOINT where nobody announced that port, or NotReady.
     """
     view, _ = proxy.mesh.current()
-    endpoints = view.endpoints_of(workload, port)
-    failure = UpstreamFailed(Reason.NO_ENDPOINT, f"nobody has announced {workload}:{port}")
+    endpoints = destination.endpoints(view)
+    failure = UpstreamFailed(Reason.NO_ENDPOINT, f"nobody has announced {destination.workload}:{destination.port}")
     tried: list[Endpoint] = []
     while len(tried) < proxy.limits.dial_attempts and (endpoint := choose(endpoints, proxy.loads, tried=tried)):
         tried.append(endpoint)
@@ -64,7 +62,7 @@ async def connect_mesh(proxy: Proxy, endpoint: Endpoint, alpn: Sequence[bytes]) 
     """Dial one endpoint, shake hands and verify that its identity answers. Raises UpstreamFailed or NotReady."""
     view, svid = proxy.mesh.current()
     generation, context = proxy.mesh.generation, proxy.mesh.client_context(tuple(alpn))
-    plain = await _dial(endpoint.address, endpoint.mesh_port, proxy.limits.dial_timeout)
+    plain = await dial_upstream(proxy, Address(endpoint.address, endpoint.mesh_port))
     stream = TlsStream(plain.socket, context, server_side=False)
     try:
         await _shake_hands(stream, proxy)
@@ -84,12 +82,12 @@ async def connect_mesh(proxy: Proxy, endpoint: Endpoint, alpn: Sequence[bytes]) 
     return Upstream(stream, peer, endpoint, generation, min(peer.not_after, svid.not_after))
 
 
-async def connect_application(proxy: Proxy, application: Address) -> PlainStream:
+async def connect_application(proxy: Proxy, inbound: Inbound) -> PlainStream:
     """Dial the local application. Raises UpstreamFailed, also where its name led back to a door of ours (law 7)."""
-    stream = await _dial(application.host, application.port, proxy.limits.dial_timeout)
+    stream = await dial_upstream(proxy, inbound.application, source=inbound.source)
     if any(_leads_to(stream, listener) for listener in proxy.listening):
         stream.abort()
-        raise UpstreamFailed(Reason.UPSTREAM_REFUSED, f"{application} is a listener of this sidecar")
+        raise UpstreamFailed(Reason.UPSTREAM_REFUSED, f"{inbound.application} is a listener of this sidecar")
     return stream
 
 
@@ -110,9 +108,11 @@ def _leads_to(stream: PlainStream, listener: Address) -> bool:
     return here and ip_address(host).version == bound.version  # [::] of ours takes no IPv4
 
 
-async def _dial(host: str, port: int, deadline: float) -> PlainStream:
+async def dial_upstream(proxy: Proxy, address: Address, *, source: str | None = None) -> PlainStream:
+    """Dial within --dial-timeout, from the local IP address `source` where it is given. Raises UpstreamFailed."""
+    deadline = proxy.limits.dial_timeout
     try:
-        return await dial(host, port, deadline=deadline)
+        return await dial(address.host, address.port, deadline=deadline, source=source, dialled=proxy.dialled)
     except ConnectRefused as error:
         raise UpstreamFailed(Reason.UPSTREAM_REFUSED, str(error)) from None
     except ConnectTimeout as error:

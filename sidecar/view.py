@@ -32,7 +32,11 @@ class StaleSnapshot(ValueError):
 
 @frozen
 class View:
-    """One snapshot in the form in which it is enforced. `endpoints` is keyed by workload and application port."""
+    """One snapshot in the form in which it is enforced. `endpoints` is keyed by workload and application port.
+
+    `_places` are the confirmed ones by the address and the port that an application dials who knows of no sidecar; an
+    address under it is in the mesh.
+    """
 
     epoch: str
     number: int
@@ -41,7 +45,16 @@ class View:
     endpoints: Mapping[tuple[WorkloadName, int], tuple[Endpoint, ...]]
     bans: frozenset[str]
     bundle: TrustBundle
+    _places: Mapping[str, Mapping[int, tuple[Endpoint, ...]]] = field(init=False, repr=False)
     _roots: frozenset[tuple[str, str]] = field(init=False, repr=False)
+
+    @_places.default
+    def _confirmed_places(self) -> Mapping[str, Mapping[int, tuple[Endpoint, ...]]]:
+        places: defaultdict[str, dict[int, tuple[Endpoint, ...]]] = defaultdict(dict)
+        for endpoint in (each for found in self.endpoints.values() for each in found if each.confirmed):
+            ports = places[endpoint.address]
+            ports[endpoint.port] = (*ports.get(endpoint.port, ()), endpoint)
+        return dict(places)
 
     @_roots.default
     def _known_roots(self) -> frozenset[tuple[str, str]]:
@@ -72,6 +85,14 @@ class View:
     def endpoints_of(self, workload: WorkloadName, port: int) -> tuple[Endpoint, ...]:
         """Where that workload's port can be reached; none for one that nobody announced."""
         return self.endpoints.get((workload, port), ())
+
+    def endpoints_at(self, address: str, port: int) -> tuple[Endpoint, ...]:
+        """What is known to answer for an application's `port` at an IP address: confirmed endpoints only (law 4)."""
+        return self._places.get(address, {}).get(port, ())
+
+    def is_in_mesh(self, address: str) -> bool:
+        """Whether something confirmed is announced at that IP address, on whatever port."""
+        return address in self._places
 
     def objection(self, peer: Peer) -> Reason | None:
         """Why a verified peer is not, or no longer, to be believed: a ban, or a root that left the bundle."""
@@ -137,16 +158,24 @@ class Mesh:
 
     def current(self) -> tuple[View, Svid]:
         """The view and the certificate that traffic goes by. Raises NotReady."""
+        view, svid = self.known()
+        if svid.not_after <= self.now():
+            raise NotReady(Reason.OWN_CERTIFICATE_EXPIRED)
+        return view, svid
+
+    def known(self) -> tuple[View, Svid]:
+        """The view and the certificate, which may have expired. Raises NotReady where there is none yet."""
         if self.view is None:
             raise NotReady(Reason.NO_SNAPSHOT)
         if self.svid is None:
             raise NotReady(Reason.NO_OWN_CERTIFICATE)
-        if self.svid.not_after <= self.now():
-            raise NotReady(Reason.OWN_CERTIFICATE_EXPIRED)
         return self.view, self.svid
 
     def server_context(self, alpn: tuple[bytes, ...]) -> SSL.Context:
-        """For accepting from the mesh, made once per SVID and bundle. Raises NotReady."""
+        """For accepting from the mesh, made once per SVID and bundle. Raises NotReady as known() does.
+
+        A certificate that has expired is shown all the same: from it a caller learns why it gets no further.
+        """
         return self._context(alpn, server_side=True)
 
     def client_context(self, alpn: tuple[bytes, ...]) -> SSL.Context:
@@ -154,7 +183,7 @@ class Mesh:
         return self._context(alpn, server_side=False)
 
     def _context(self, alpn: tuple[bytes, ...], *, server_side: bool) -> SSL.Context:
-        view, svid = self.current()
+        view, svid = self.known() if server_side else self.current()
         key = server_side, alpn
         if key not in self._contexts:
             make = server_context if server_side else client_context

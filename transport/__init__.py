@@ -2,7 +2,8 @@
 
     errors      what can go wrong on the way, translated once from sockets and OpenSSL
     sockets     the options that every TCP socket of ours carries, and the address of its other end
-    dial        dial(address, port) -> PlainStream
+    dial        dial(address, port) -> PlainStream; Dialled: the near ends of what was dialled
+    original    original_destination(): where a redirected connection was meant to go
     accept      listen(...) -> listeners; serve(listeners, handler): one wall around every connection
     unix        unix_listener(path): the same on a Unix socket that only its owner can open
     budget      Budget: how many connections may be open before they have said who they are
@@ -15,7 +16,7 @@ or abort() where the other side has to see that something was cut off.
 
 from transport.accept import Handler, listen, serve
 from transport.budget import Budget, BudgetClosed, OverBudget
-from transport.dial import dial
+from transport.dial import Dialled, dial
 from transport.errors import (
     CannotAccept,
     ConnectFailed,
@@ -25,6 +26,7 @@ from transport.errors import (
     NotTls,
     TlsFailed,
 )
+from transport.original import original_destination
 from transport.plain import PlainStream
 from transport.sockets import Peername
 from transport.tls import TlsStream
@@ -38,6 +40,7 @@ __all__ = [
     "ConnectRefused",
     "ConnectTimeout",
     "ConnectUnreachable",
+    "Dialled",
     "Handler",
     "NotTls",
     "OverBudget",
@@ -48,6 +51,7 @@ __all__ = [
     "TlsStream",
     "dial",
     "listen",
+    "original_destination",
     "serve",
     "unix_listener",
 ]

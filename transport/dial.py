@@ -1,25 +1,53 @@
 """Making a TCP connection, with one deadline and one error class per way to fail."""
 
 import errno
+import os
 import socket
-from typing import Any
+from typing import Any, Final
+from weakref import WeakValueDictionary
 
 import trio
 
 from transport.errors import ConnectFailed, ConnectRefused, ConnectTimeout, ConnectUnreachable
 from transport.plain import PlainStream
+from transport.sockets import Peername, plain_address
+
+_IP_BIND_ADDRESS_NO_PORT: Final = 24  # linux/in.h: the port is chosen at connect, for each destination anew
 
 
-async def dial(address: str, port: int, *, deadline: float) -> PlainStream:
+class Dialled:
+    """The near ends of connections that were dialled from here and are still open.
+
+    An accepted connection that comes from one of them was sent back to us. It is known from the moment at which the
+    kernel starts to connect, so no such connection can be accepted before.
+    """
+
+    def __init__(self) -> None:
+        self._open: WeakValueDictionary[Peername, trio.socket.SocketType] = WeakValueDictionary()
+
+    def add(self, sock: trio.socket.SocketType) -> None:
+        """Know a connecting socket for as long as it is open."""
+        host, port, *_ = sock.getsockname()
+        self._open[plain_address(host), port] = sock
+
+    def __contains__(self, name: Peername) -> bool:
+        sock = self._open.get(name)
+        return sock is not None and sock.fileno() != -1
+
+
+async def dial(
+    address: str, port: int, *, deadline: float, source: str | None = None, dialled: Dialled | None = None
+) -> PlainStream:
     """Connect to an IP address or host name within `deadline` seconds, trying each address of a name in turn.
 
-    Raises ConnectRefused, ConnectTimeout or ConnectUnreachable; the error of the last address tried.
+    `source` is the local IP address to connect from, the kernel's choice where it is None; `dialled` is told of the
+    connection. Raises ConnectRefused, ConnectTimeout or ConnectUnreachable; the error of the last address tried.
     """
     with trio.move_on_after(deadline):
         failure: ConnectFailed = ConnectUnreachable(f"{address}:{port}: the name has no address")
         for family, target in await _resolve(address, port):
             try:
-                return PlainStream(await _connect(family, target))
+                return PlainStream(await _connect(family, target, source, dialled))
             except OSError as error:
                 failure = _translated(error, address, port)
         raise failure
@@ -34,10 +62,25 @@ async def _resolve(address: str, port: int) -> list[tuple[int, tuple[Any, ...]]]
     return [(family, target) for family, _, _, _, target in found]
 
 
-async def _connect(family: int, target: tuple[Any, ...]) -> trio.socket.SocketType:
-    sock = trio.socket.socket(family, socket.SOCK_STREAM)
+async def _connect(
+    family: int, target: tuple[Any, ...], source: str | None, dialled: Dialled | None
+) -> trio.socket.SocketType:
+    raw = socket.socket(family, socket.SOCK_STREAM)
+    raw.setblocking(False)
+    sock = trio.socket.from_stdlib_socket(raw)
     try:
-        await sock.connect(target)
+        if source is not None:
+            raw.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
+            raw.bind((source, 0))
+        # trio's connect() lets others run before the near end has its name, and `dialled` has to come first.
+        code = raw.connect_ex(target)
+        if code in (0, errno.EINPROGRESS):
+            if dialled is not None:
+                dialled.add(sock)
+            await trio.lowlevel.wait_writable(raw)
+            code = raw.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            raise OSError(code, os.strerror(code))
     except BaseException:
         sock.close()
         raise

@@ -20,6 +20,7 @@ from control_plane.push.links import LinkStatus
 from control_plane.store.errors import AuditBroken
 from control_plane.store.records import Lease
 from mesh.policy import Fault, PolicyFaults, PolicySet, lint
+from mesh.wire import EVERY_DESTINATION
 
 ROOT_SOON = timedelta(days=90)
 ISSUER_LATE = 0.3
@@ -183,7 +184,10 @@ def _certificates(gathered: Gathered) -> Check:
 def _destinations(gathered: Gathered) -> Check:
     offered = {f"{lease.workload}:{lease.port}" for lease in gathered.leases if lease.confirmed}
     missing = {
-        wanted: link.identity for link in gathered.links for wanted in link.destinations if wanted not in offered
+        wanted: link.identity
+        for link in gathered.links
+        for wanted in link.destinations
+        if wanted not in offered and wanted != EVERY_DESTINATION
     }
     if missing:
         examples = _some(f"{wanted} (wanted by {by})" for wanted, by in sorted(missing.items()))

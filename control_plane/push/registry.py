@@ -20,7 +20,7 @@ from control_plane.push.links import Link
 from control_plane.push.office import Office, in_thread
 from control_plane.store.errors import LeaseRefused, StoreError
 from control_plane.store.records import Lease
-from mesh.wire import Announce, Listener, Nack
+from mesh.wire import EVERY_DESTINATION, Announce, Listener, Nack
 from transport import ConnectFailed, TlsStream, dial
 
 ABOUT = "Announce"
@@ -43,8 +43,10 @@ class AnnounceRefused(Exception):
 
 
 def check_destinations(announce: Announce) -> None:
-    """Each destination is `<namespace>/<workload>:<port>`. Raises AnnounceRefused."""
+    """Each destination is `<namespace>/<workload>:<port>` or EVERY_DESTINATION. Raises AnnounceRefused."""
     for destination in announce.destinations:
+        if destination == EVERY_DESTINATION:
+            continue
         workload, _, port = destination.rpartition(":")
         try:
             WorkloadName.parse(workload)

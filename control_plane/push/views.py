@@ -13,7 +13,7 @@ from attrs import evolve, frozen
 from certs.spiffe import WorkloadName
 from control_plane.store.errors import StoreError
 from control_plane.store.records import Contents, Lease, StoredPolicy
-from mesh.wire import Endpoint, Snapshot, snapshot_hash
+from mesh.wire import EVERY_DESTINATION, Endpoint, Snapshot, snapshot_hash
 
 ANY_WORKLOAD = "*"
 """`to.workload` of a policy that governs its whole namespace."""
@@ -67,7 +67,7 @@ class Picture:
 
 
 def view_for(workload: WorkloadName, destinations: Iterable[str], picture: Picture) -> Snapshot:
-    """The snapshot for `workload`, which wants to reach `destinations` (`<namespace>/<workload>:<port>`)."""
+    """The snapshot for `workload`, which wants to reach `destinations` (mesh.wire.Announce)."""
     governing = (
         *picture.governing.get((workload.namespace, ANY_WORKLOAD), ()),
         *picture.governing.get((workload.namespace, workload.name), ()),
@@ -77,11 +77,23 @@ def view_for(workload: WorkloadName, destinations: Iterable[str], picture: Pictu
         number=picture.number,
         hash="-",
         policies=tuple(policy.document for policy in sorted(governing, key=lambda policy: policy.key)),
-        endpoints=tuple(endpoint for name in sorted(set(destinations)) for endpoint in picture.endpoints.get(name, ())),
+        endpoints=_reachable(frozenset(destinations), picture),
         bans=picture.bans,
         roots=picture.roots,
     )
     return evolve(snapshot, hash=snapshot_hash(snapshot))
+
+
+def _reachable(destinations: frozenset[str], picture: Picture) -> tuple[Endpoint, ...]:
+    """The endpoints of `destinations`; by EVERY_DESTINATION only those that were confirmed (law 4)."""
+    if EVERY_DESTINATION not in destinations:
+        return tuple(endpoint for name in sorted(destinations) for endpoint in picture.endpoints.get(name, ()))
+    return tuple(
+        endpoint
+        for name in sorted(picture.endpoints)
+        for endpoint in picture.endpoints[name]
+        if endpoint.confirmed or name in destinations
+    )
 
 
 def _governed(policy: StoredPolicy) -> str:
@@ -103,6 +115,7 @@ def _endpoint(lease: Lease) -> Endpoint:
         mesh_port=lease.mesh_port,
         protocol=lease.protocol,
         identity=lease.identity,
+        confirmed=lease.confirmed,
     )
 
 

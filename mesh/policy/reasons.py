@@ -48,6 +48,12 @@ class Reason(StrEnum):
     NOT_HTTP = "not_http"
     FOREIGN_HOST = "foreign_host"
 
+    # Transparent mode: where a redirected connection was meant to go.
+    EGRESS_ALLOWED = "egress_allowed"
+    EGRESS_REFUSED = "egress_refused"
+    NO_ORIGINAL_DESTINATION = "no_original_destination"
+    REDIRECT_LOOP = "redirect_loop"
+
     # Allowed, and failed on the way.
     NO_ENDPOINT = "no_endpoint"
     UPSTREAM_REFUSED = "upstream_refused"
@@ -105,6 +111,10 @@ _TEXTS = {
     Reason.METHOD_REFUSED: "this method is never let through",
     Reason.NOT_HTTP: "the port is declared HTTP and something else was spoken",
     Reason.FOREIGN_HOST: "the Host header names another host than this listener serves",
+    Reason.EGRESS_ALLOWED: "the destination is outside the mesh, and egress lets plaintext out",
+    Reason.EGRESS_REFUSED: "the destination is outside the mesh, and egress lets nothing out of it",
+    Reason.NO_ORIGINAL_DESTINATION: "the connection was not redirected here, or was meant for this sidecar itself",
+    Reason.REDIRECT_LOOP: "a connection of the sidecar's own was redirected back to it",
     Reason.NO_ENDPOINT: "no live endpoint of the destination is known",
     Reason.UPSTREAM_REFUSED: "the called side refused the connection",
     Reason.UPSTREAM_UNREACHABLE: "the called side could not be reached in time",

@@ -18,6 +18,7 @@ from mesh.wire.codec import (
 from mesh.wire.errors import FrameTooLarge, MessageMalformed, WireError
 from mesh.wire.messages import (
     ALPN,
+    EVERY_DESTINATION,
     PROTOCOL_VERSION,
     PROTOCOLS,
     Ack,
@@ -37,6 +38,7 @@ from mesh.wire.messages import (
 
 __all__ = [
     "ALPN",
+    "EVERY_DESTINATION",
     "MAX_FRAME_TO_CONTROL_PLANE",
     "MAX_FRAME_TO_SIDECAR",
     "PROTOCOLS",

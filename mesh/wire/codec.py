@@ -189,7 +189,7 @@ def _step(error: Exception) -> str:
 
 def _build_converter() -> cattrs.Converter:
     converter = cattrs.Converter(prefer_attrib_converters=True)
-    for kind in (int, str, bytes):
+    for kind in (int, str, bytes, bool):
         converter.register_structure_hook(kind, _strict(kind))
     converter.register_structure_hook_func(lambda kind: kind == str | None, _optional_text)
     converter.register_structure_hook_func(lambda kind: kind == dict[str, Any], _strict(dict))

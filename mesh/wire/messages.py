@@ -21,6 +21,9 @@ ALPN = b"doorward-cp/1"
 PROTOCOLS = ("http", "tcp", "auto")
 """What an application port can be declared to speak."""
 
+EVERY_DESTINATION = "*"
+"""As a destination: every confirmed endpoint of the mesh, for a sidecar that looks destinations up by address."""
+
 _port = [ge(1), le(65535)]
 _text: Callable[..., None] = max_len(512)
 _name: list[Callable[..., None]] = [min_len(1), max_len(512)]
@@ -68,7 +71,10 @@ class Listener:
 
 @frozen
 class Announce:
-    """What this sidecar offers and what it wants to reach: destinations are written `<namespace>/<workload>:<port>`."""
+    """What this sidecar offers and what it wants to reach.
+
+    Destinations are written `<namespace>/<workload>:<port>`, or EVERY_DESTINATION.
+    """
 
     listeners: tuple[Listener, ...] = field(validator=max_len(256))
     destinations: tuple[str, ...] = field(validator=[max_len(4096), deep_iterable(max_len(520))])
@@ -76,7 +82,10 @@ class Announce:
 
 @frozen
 class Endpoint:
-    """One place where a workload's port can be reached, and the identity that must answer there (law 5)."""
+    """One place where a workload's port can be reached, and the identity that must answer there (law 5).
+
+    `confirmed` says that the address was shown to be that identity's: only then may it be found by address (law 4).
+    """
 
     workload: str = field(validator=_name)
     port: int = field(validator=_port)
@@ -84,6 +93,7 @@ class Endpoint:
     mesh_port: int = field(validator=_port)
     protocol: str = field(validator=in_(PROTOCOLS))
     identity: str = field(validator=_name)
+    confirmed: bool = False
 
 
 @frozen

@@ -115,7 +115,7 @@ class _InboundRoute:
         key = "inbound", self._inbound.application, self._peer.id if self._peer else self._address
         pooled = None if fresh else await pool.take(key, lambda _: True)
         if pooled is None:
-            stream = await connect_application(self._proxy, self._inbound.application)
+            stream = await connect_application(self._proxy, self._inbound)
             pooled = Pooled(stream, key, ResponseReader(self._proxy.limits.head_bytes))
         try:
             yield pooled

@@ -12,6 +12,7 @@ from functools import partial
 from mesh.policy.reasons import Reason
 from mesh.wire import Endpoint
 from sidecar.access_log import Record
+from sidecar.destination import Destination
 from sidecar.http import headers
 from sidecar.http.client import Client
 from sidecar.http.failures import HttpRefused
@@ -22,33 +23,32 @@ from sidecar.http.serving import Conversation
 from sidecar.http.targets import is_foreign, requested
 from sidecar.live import LiveConnection
 from sidecar.proxy import Proxy
-from sidecar.settings import Outbound
 from sidecar.upstream import connect_mesh, connect_workload
 from sidecar.view import ALPN_HTTP
 from transport import PlainStream, TlsStream
 
 
-async def serve_http_outbound(stream: PlainStream, outbound: Outbound, proxy: Proxy, first: bytes = b"") -> None:
+async def serve_http_outbound(stream: PlainStream, destination: Destination, proxy: Proxy, first: bytes = b"") -> None:
     """Serve the local application's requests until the connection ends, and close it.
 
     `first` was read from `stream` already.
     """
-    await Conversation(Client(stream, proxy.limits, first), _OutboundRoute(stream, outbound, proxy), proxy).run()
+    await Conversation(Client(stream, proxy.limits, first), _OutboundRoute(stream, destination, proxy), proxy).run()
 
 
 class _OutboundRoute:
     direction = "outbound"
     own = False
 
-    def __init__(self, stream: PlainStream, outbound: Outbound, proxy: Proxy) -> None:
-        self._outbound = outbound
+    def __init__(self, stream: PlainStream, destination: Destination, proxy: Proxy) -> None:
+        self._destination = destination
         self._proxy = proxy
         self._address, _ = stream.peername
 
     def introduce(self, record: Record) -> None:
         record.source = str(self._proxy.mesh.own)
-        record.destination = str(self._outbound.destination.in_domain(self._proxy.settings.trust_domain))
-        record.port = self._outbound.port
+        record.destination = str(self._destination.workload.in_domain(self._proxy.settings.trust_domain))
+        record.port = self._destination.port
         record.peer_address = self._address
 
     def live(self) -> LiveConnection:
@@ -61,18 +61,18 @@ class _OutboundRoute:
         view, _ = self._proxy.mesh.current()
         record.snapshot = view.number
         target, host = requested(head, record)
-        destination = self._outbound.destination
-        if not self._outbound.unix and is_foreign(host, destination):
+        workload, port = self._destination.workload, self._destination.port
+        if self._destination.named_by_host and is_foreign(host, workload):
             raise HttpRefused(Reason.FOREIGN_HOST, 421, "this door leads to one workload, and Host names another")
         if host is None:
-            host = f"{destination.name}.{destination.namespace}:{self._outbound.port}".encode()
+            host = f"{workload.name}.{workload.namespace}:{port}".encode()
         upgrade = headers.asks_websocket(head)
         return Request(head, str(target).encode(), headers.request_fields(head, host, upgrade=upgrade), upgrade)
 
     @asynccontextmanager
     async def upstream(self, record: Record, live: LiveConnection, *, fresh: bool) -> AsyncIterator[Pooled]:
         connect = partial(self._connection, fresh=fresh)
-        endpoint, pooled = await connect_workload(self._proxy, self._outbound.destination, self._outbound.port, connect)
+        endpoint, pooled = await connect_workload(self._proxy, self._destination, connect)
         # No checkpoint lies between the look at bans and roots and this: from here snapshots find the exchange.
         live.peer, live.not_after = pooled.peer, pooled.not_after
         record.allowed = True

@@ -7,12 +7,12 @@ import pytest
 
 from mesh.wire import Listener
 from sidecar.doors import Doors, write_run_file
-from sidecar.parsing import inbound, outbound
+from sidecar.parsing import declared_port, inbound, outbound
 from sidecar.settings import Address
 
 
 def test_the_real_addresses_are_told() -> None:
-    doors = Doors(None)
+    doors = Doors(())
     doors.inbound.append((inbound("127.0.0.1:0=127.0.0.1:41233/http,port=8080"), 1234))
     doors.outbound.append((outbound("[::1]:0=shop/payments:8080"), 1235))
     doors.outbound.append((outbound("unix:/run/p.sock=shop/payments:8080"), 0))
@@ -28,20 +28,31 @@ def test_the_real_addresses_are_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("advertise", "bind", "address"),
+    ("advertise", "bind", "addresses"),
     [
-        (None, "0.0.0.0:0", None),
-        (None, "[::]:0", None),
-        (None, "10.0.0.7:0", "10.0.0.7"),
-        ("192.0.2.1", "0.0.0.0:0", "192.0.2.1"),
-        ("192.0.2.1", "10.0.0.7:0", "192.0.2.1"),
+        ([], "0.0.0.0:0", [None]),
+        ([], "[::]:0", [None]),
+        ([], "10.0.0.7:0", ["10.0.0.7"]),
+        (["192.0.2.1"], "0.0.0.0:0", ["192.0.2.1"]),
+        (["192.0.2.1"], "10.0.0.7:0", ["192.0.2.1"]),
+        (["192.0.2.1", "2001:db8::1"], "[::]:0", ["192.0.2.1", "2001:db8::1"]),
     ],
 )
 def test_the_announced_address_is_advertised_or_bound_or_left_to_the_control_plane(
-    advertise: str | None, bind: str, address: str | None
+    advertise: list[str], bind: str, addresses: list[str | None]
 ) -> None:
-    doors = Doors(advertise, [(inbound(f"{bind}=127.0.0.1:8080/tcp"), 8443)])
-    assert doors.announced() == (Listener(8443, 8080, "tcp", address),)
+    doors = Doors(tuple(advertise), [(inbound(f"{bind}=127.0.0.1:8080/tcp"), 8443)])
+    assert doors.announced() == tuple(Listener(8443, 8080, "tcp", address) for address in addresses)
+
+
+def test_a_transparent_sidecar_is_dialled_at_the_applications_own_ports() -> None:
+    doors = Doors(("10.0.0.7", "fd00::7"), transparent=(15006, 15001), ports=(declared_port("8080/http"),))
+    assert doors.announced() == (
+        Listener(8080, 8080, "http", "10.0.0.7"),
+        Listener(8080, 8080, "http", "fd00::7"),
+    )
+    assert doors.addresses()["transparent"] == {"inbound": 15006, "outbound": 15001, "ports": ["8080/http"]}
+    assert Doors((), ports=(declared_port("5432/tcp"),)).announced() == (Listener(5432, 5432, "tcp", None),)
 
 
 def test_the_run_file_is_replaced_whole(tmp_path: Path) -> None:

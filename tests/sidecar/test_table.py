@@ -20,7 +20,7 @@ def test_every_default_reads_back_as_itself() -> None:
     for row in table.ROWS:
         if text := table.default_of(row):
             value = row.parse(text)
-            assert str(value) == text or table.BY_NAME[row.name].limit, row.name
+            assert str(value).lower() == text.lower() or row.limit, row.name
             if row.limit:
                 assert value == getattr(Limits(), row.name), row.name
 
