@@ -25,7 +25,7 @@ _STATUS_LINE = re.compile(rb"HTTP/([0-9]\.[0-9]) [1-9][0-9]{2}(?: [\t\x20-\x7e\x
 _FIELD_LINE = re.compile(rb"(%s):([\t\x20-\x7e\x80-\xff]*)" % _TOKEN)
 _METHOD = re.compile(rb"[A-Z][A-Z0-9-]{0,31}")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
-_HOST = re.compile(rb"(?:[A-Za-z0-9._~%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
+_HOST = re.compile(rb"(?:(?:[A-Za-z0-9._~%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?)?")
 _VERSIONS: Final = (b"1.0", b"1.1")
 _FRAMING_NAMES: Final = (b"content-length", b"transfer-encoding")
 

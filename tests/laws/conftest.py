@@ -14,7 +14,16 @@ import trio
 from mesh.wire import Endpoint
 from sidecar.view import ALPN_HTTP
 from tests.control_plane.push.conftest import lifetimes, limits, plane, state  # noqa: F401  # fixtures
-from tests.support.doors import Node, application, call, endpoint, inbound_door, outbound_door, read_to_the_end
+from tests.support.doors import (
+    Application,
+    Node,
+    application,
+    call,
+    endpoint,
+    inbound_door,
+    outbound_door,
+    read_to_the_end,
+)
 from tests.support.pki import Pki
 from transport import PlainStream, TlsStream, dial
 
@@ -62,9 +71,14 @@ class Shop:
         self.streams: list[PlainStream] = []  # the application's ends, one per connection
         self.answer: Callable[[bytes], bytes] = lambda _: OK
 
-    async def open(self, *http: dict[str, Any], protocol: str = "http", **options: Any) -> "Shop":
-        """Open everything; `http` are the rules by which checkout may call, `options` are Node.make's for payments."""
-        self.app_port = await self.enter(application(self._serve))
+    async def open(
+        self, *http: dict[str, Any], protocol: str = "http", serve: Application | None = None, **options: Any
+    ) -> "Shop":
+        """Open everything; `http` are the rules by which checkout may call, `options` are Node.make's for payments.
+
+        `serve` is another application than the one that keeps heads and gives answers.
+        """
+        self.app_port = await self.enter(application(serve or self._serve))
         options.setdefault("policies", [policy(self.app_port, *http)])
         self.payments = Node.make(self.pki, "shop/payments", **options)
         self.mesh_port = await self.enter(inbound_door(self.payments, self.app_port, protocol=protocol))
@@ -107,9 +121,9 @@ class Shop:
         self._streams.append(stream)
         return stream
 
-    async def say(self, request: bytes, *, straight: bool = False) -> bytes:
+    async def say(self, *pieces: bytes, straight: bool = False) -> bytes:
         """Everything that comes back to these bytes on a connection of their own, `<reset>` for an end that is none."""
-        return await said(await self.direct() if straight else await self.caller(), request)
+        return await said(await self.direct() if straight else await self.caller(), *pieces)
 
     async def get(self, path: str, *fields: str, straight: bool = False) -> bytes:
         """The answer to a GET."""
@@ -131,11 +145,12 @@ def get(path: str, *fields: str) -> bytes:
     return "\r\n".join([f"GET {path} HTTP/1.1", "Host: payments", *fields, "", ""]).encode("latin-1")
 
 
-async def said(stream: PlainStream | TlsStream, request: bytes) -> bytes:
+async def said(stream: PlainStream | TlsStream, *pieces: bytes) -> bytes:
     """Send, end the own direction, and hear everything to the end."""
     with trio.fail_after(5):
         try:
-            await stream.send_all(request)
+            for piece in pieces:
+                await stream.send_all(piece)
             await stream.send_eof()
             return await read_to_the_end(stream)
         except trio.BrokenResourceError:

@@ -36,6 +36,7 @@ FAULTS = {
     "two Hosts": (b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", Reason.MALFORMED_REQUEST),
     "user info in Host": (b"GET / HTTP/1.1\r\nHost: u@a\r\n\r\n", Reason.MALFORMED_REQUEST),
     "path in Host": (b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", Reason.MALFORMED_REQUEST),
+    "a port and no name in Host": (b"GET / HTTP/1.1\r\nHost: :80\r\n\r\n", Reason.MALFORMED_REQUEST),
     "list in Host": (b"GET / HTTP/1.1\r\nHost: a, b\r\n\r\n", Reason.MALFORMED_REQUEST),
     "star for GET": (b"GET * HTTP/1.1\r\nHost: a\r\n\r\n", Reason.MALFORMED_REQUEST),
     "HTTP/2 preface": (b"PRI * HTTP/2.0\r\n\r\n", Reason.MALFORMED_REQUEST),
