@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from sidecar import table
 from sidecar.loading import Fault, SettingsFault, closest, load
+from sidecar.redirection import command as redirect
 from sidecar.settings import Settings
 
 EPILOG = """\
@@ -40,9 +41,11 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     os.environ.pop("OPENSSL_CONF", None)
     arguments, unknown = build_parser().parse_known_args(argv)
     try:
+        if arguments.command == "redirect":
+            sys.exit(redirect.execute(arguments, _no_flags(unknown, redirect.known_flags())))
         settings = _settings(arguments, unknown, os.environ)
     except SettingsFault as error:
-        _complain(error)
+        _complain(error, arguments.command)
         sys.exit(2)
     sys.exit(_run(settings))
 
@@ -67,9 +70,10 @@ def build_parser() -> argparse.ArgumentParser:
     for row in table.ROWS:
         default = f" (default {text})" if (text := table.default_of(row)) else ""
         place = limits if row.limit else run
-        place.add_argument(
-            row.flag, dest=row.name, action="append", metavar=row.metavar, help=_escaped(row.meaning + default)
-        )
+        alone: dict[str, Any] = {"nargs": "?", "const": "true"} if row.switch else {}
+        meaning = _escaped(row.meaning + default)
+        place.add_argument(row.flag, dest=row.name, action="append", metavar=row.metavar, help=meaning, **alone)
+    redirect.add_parser(commands)
     return parser
 
 
@@ -86,10 +90,7 @@ class _Version(argparse.Action):
 def _settings(arguments: argparse.Namespace, unknown: Sequence[str], environ: Mapping[str, str]) -> Settings:
     """Raises SettingsFault, with unknown flags among the faults."""
     flags = {row.name: given for row in table.ROWS if (given := getattr(arguments, row.name)) is not None}
-    known = [row.flag for row in table.ROWS]
-    # A word without a dash is the value of the unknown flag before it.
-    faults = [Fault(word, "is no flag" + closest(word, known)) for word in unknown if word.startswith("-")]
-    faults += [Fault(word, "is no flag; see --help") for word in unknown[:1] if not word.startswith("-")]
+    faults = _no_flags(unknown, [row.flag for row in table.ROWS])
     toml, fault = _read_toml(arguments.config or environ.get("DOORWARD_CONFIG"))
     if fault:
         faults.append(fault)
@@ -100,6 +101,12 @@ def _settings(arguments: argparse.Namespace, unknown: Sequence[str], environ: Ma
     if faults:
         raise SettingsFault(faults)
     return settings
+
+
+def _no_flags(unknown: Sequence[str], known: Sequence[str]) -> list[Fault]:
+    # A word without a dash is the value of the unknown flag before it.
+    faults = [Fault(word, "is no flag" + closest(word, known)) for word in unknown if word.startswith("-")]
+    return faults + [Fault(word, "is no flag; see --help") for word in unknown[:1] if not word.startswith("-")]
 
 
 def _read_toml(path: str | None) -> tuple[dict[str, Any], Fault | None]:
@@ -159,7 +166,7 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
     return found
 
 
-def _complain(error: SettingsFault) -> None:
+def _complain(error: SettingsFault, command: str) -> None:
     several = len(error.faults) > 1
     print(
         f"doorward-sidecar: {len(error.faults)} settings are wrong:" if several else "doorward-sidecar:",
@@ -167,7 +174,7 @@ def _complain(error: SettingsFault) -> None:
     )
     for fault in error.faults:
         print(f"  {fault}", file=sys.stderr)
-    print("See doorward-sidecar run --help.", file=sys.stderr)
+    print(f"See doorward-sidecar {command} --help.", file=sys.stderr)
 
 
 def _escaped(text: str) -> str:
