@@ -7,7 +7,7 @@ Source: X509-SVID, https://spiffe.io/docs/latest/spiffe-specs/x509-svid, section
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import TypeVar
 
@@ -154,9 +154,19 @@ def check_dates(certificate: x509.Certificate, now: datetime, what: str) -> None
     """`now` lies within the certificate's validity. Raises CertificateExpired, CertificateNotYetValid, …Malformed."""
     begins, ends = validity(certificate)
     if now > ends:
-        raise CertificateExpired(f"the {what} expired at {ends.isoformat()}")
+        raise CertificateExpired(
+            f"the {what} expired at {ends.isoformat()}, {_seconds(now - ends)} ago by the clock here: "
+            "was it renewed, and do both clocks agree?"
+        )
     if now < begins:
-        raise CertificateNotYetValid(f"the {what} is valid from {begins.isoformat()} on: check both clocks")
+        raise CertificateNotYetValid(
+            f"the {what} is valid from {begins.isoformat()} on, {_seconds(begins - now)} from now by the clock here: "
+            "compare both clocks"
+        )
+
+
+def _seconds(span: timedelta) -> str:
+    return f"{span.total_seconds():.0f} s"
 
 
 def validity(certificate: x509.Certificate) -> tuple[datetime, datetime]:

@@ -77,9 +77,11 @@ def recorded(proxy: Proxy, direction: str, protocol: str) -> Iterator[Life]:
         yield life
     except UpstreamFailed as failed:
         life.end(failed.reason)
+        life.record.detail = failed.detail
         log.info("upstream failed", direction=direction, reason=failed.reason, detail=failed.detail)
     except Refused as refused:
         life.end(refused.reason)
+        life.record.detail = refused.detail
         proxy.metrics.refused(direction, refused.reason)
         log.debug("refused", direction=direction, reason=refused.reason, detail=refused.detail)
     except Exception:

@@ -26,6 +26,7 @@ from sidecar.metrics import Metrics
 
 MAX_PATH: Final = 1024  # characters of a path that are logged
 MAX_METHOD: Final = 32
+MAX_DETAIL: Final = 300
 BATCH_SECONDS: Final = 0.02  # lines gather this long before one write: a thread hop costs as much as ten lines
 FLUSH_SECONDS: Final = 2.0  # for the last lines at the end, where nobody may read any more
 
@@ -39,7 +40,7 @@ class Record:
 
     `bytes_in` came from the one who called, `bytes_out` went to it. `allowed` stays False for what was refused
     before a policy was asked. `status` is None for TCP. `policy` is "" where a default decided. `original` is the
-    address that a redirected application dialled.
+    address that a redirected application dialled. `detail` says more about a refusal or a failure, in words of ours.
     """
 
     direction: str  # "inbound" or "outbound"
@@ -57,6 +58,7 @@ class Record:
     status: int | None = None
     allowed: bool = False
     reason: str = ""
+    detail: str = ""
     policy: str = ""
     rule: int | None = None
     nearest: NearMiss | None = None
@@ -113,6 +115,8 @@ class Record:
             said["method"] = self.method[:MAX_METHOD]
         if self.path:
             said["path"] = self.path.partition("?")[0][:MAX_PATH]
+        if self.detail:
+            said["detail"] = self.detail[:MAX_DETAIL]
         if self.rule is not None:
             said["rule"] = self.rule
         if self.snapshot is not None:

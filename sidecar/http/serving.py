@@ -23,7 +23,7 @@ from sidecar.http.heads import Body, Request, RequestHead, values
 from sidecar.http.pool import Pooled
 from sidecar.live import LiveConnection
 from sidecar.proxy import Proxy
-from sidecar.refused import NotReady, Refused
+from sidecar.refused import Refused
 
 # What ends a whole connection, not only the request that met it.
 _LEAVING: Final = frozenset(
@@ -142,9 +142,9 @@ class Conversation:
                 request = self._route.admit(head, record, live)
                 await self._carry(request, record, live)
             except HttpEnded as failure:
-                ended = failure
+                ended, record.detail = failure, failure.detail
             except Refused as failure:
-                ended = self._translated(failure)
+                ended, record.detail = self._translated(failure), failure.detail
         # A response that was sent whole stands, also where the exchange was ended from outside a moment later.
         if self._exchange is not None and self._exchange.goes_on is not None:
             return self._exchange.goes_on
@@ -178,7 +178,7 @@ class Conversation:
     def _translated(self, refused: Refused) -> Failed:
         """The details name addresses: they are for our log, not for the caller."""
         direction = self._route.direction
-        if isinstance(refused, NotReady):
+        if refused.reason not in FAILURES:
             self._proxy.metrics.refused(direction, refused.reason)
         log.info("a request failed", direction=direction, reason=refused.reason, detail=refused.detail)
         return Failed(refused.reason)

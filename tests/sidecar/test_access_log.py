@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.policy import AuditFinding, Decision, NearMiss, Reason
-from sidecar.access_log import MAX_PATH, AccessLog, Record
+from sidecar.access_log import MAX_DETAIL, MAX_PATH, AccessLog, Record
 from sidecar.metrics import Metrics
 
 
@@ -50,6 +50,13 @@ def test_a_record_says_who_called_whom_and_why_it_was_decided_so() -> None:
     assert (line["method"], line["path"], line["status"]) == ("POST", "/charges", 403)
     assert line["duration_ms"] >= 0
     assert line["time"].endswith("+00:00")
+
+
+def test_what_more_there_is_to_say_is_bounded() -> None:
+    record = Record.start("inbound", "tcp", instance="x")
+    assert "detail" not in said(record)
+    record.detail = "the certificate expired, 12 s ago by the clock here" + "." * MAX_DETAIL
+    assert said(record)["detail"] == record.detail[:MAX_DETAIL]
 
 
 def test_the_first_rule_and_snapshot_zero_are_said() -> None:

@@ -13,7 +13,8 @@ import pytest
 import trio
 from OpenSSL import SSL
 
-from certs.tls import client_context
+from certs.errors import CertificateExpired
+from certs.tls import client_context, verified_peer
 from mesh.policy import Reason
 from sidecar.settings import Limits
 from sidecar.view import ALPN_HTTP, ALPN_TCP
@@ -219,8 +220,10 @@ async def test_before_the_first_snapshot(pki: Pki) -> None:
 async def test_after_the_own_certificate_ran_out(pki: Pki) -> None:
     async with inbound_door(node := payments(pki, 1), 1) as door:
         node.now.append(pki.now + timedelta(hours=2))
-        with pytest.raises(trio.BrokenResourceError):
-            await call(door, pki.svid("shop/checkout"), pki.bundle)
+        caller = await call(door, pki.svid("shop/checkout"), pki.bundle)
+        with pytest.raises(CertificateExpired, match=r"expired at .*, 3600 s ago by the clock here"):
+            verified_peer(caller.connection, pki.bundle, node.now[-1])  # it is shown, so that the caller learns why
+        await expect_reset(caller)
         await refused(node, Reason.OWN_CERTIFICATE_EXPIRED)
 
 

@@ -93,10 +93,11 @@ def test_traffic_stops_at_the_second_the_own_certificate_ends(pki: Pki) -> None:
     now[0] = pki.now + timedelta(minutes=5, seconds=-1)
     mesh.server_context((ALPN_TCP,))
     now[0] = pki.now + timedelta(minutes=5)
-    for context in (mesh.server_context, mesh.client_context):
+    for use in (mesh.current, lambda: mesh.client_context((ALPN_TCP,))):
         with pytest.raises(NotReady) as caught:
-            context((ALPN_TCP,))
+            use()
         assert caught.value.reason == Reason.OWN_CERTIFICATE_EXPIRED
+    mesh.server_context((ALPN_TCP,))  # shown to callers, who learn from it why they get no further
 
 
 def test_a_context_lives_as_long_as_its_certificate_and_bundle(pki: Pki, mesh: Mesh) -> None:

@@ -328,6 +328,19 @@ async def test_nothing_is_sent_with_a_certificate_that_has_run_out(mesh: Mesh) -
     assert mesh.checkout.counted("refused_total", direction="outbound", reason="own_certificate_expired") == 1
 
 
+async def test_a_server_whose_certificate_has_run_out_gets_no_byte_and_the_caller_learns_why(mesh: Mesh) -> None:
+    await mesh.start(app := App())
+    mesh.payments.now.append(datetime.now(UTC) + timedelta(hours=2))
+    mesh.payments.proxy.mesh.replace_svid(mesh.pki.svid("shop/payments", lifetime=timedelta(seconds=1)))
+    mesh.checkout.now.append(mesh.pki.now + timedelta(seconds=90))
+    head, body = await (await mesh.caller()).get("/")
+    assert (head.status, json.loads(body)["reason"]) == (502, "certificate_expired")
+    assert not app.heads
+    assert "ago by the clock here: was it renewed, and do both clocks agree?" in (await mesh.checkout.record()).detail
+    assert mesh.checkout.counted("refused_total", direction="outbound", reason="certificate_expired") == 1
+    assert (await mesh.payments.record()).reason == Reason.OWN_CERTIFICATE_EXPIRED
+
+
 # The application fails
 
 
