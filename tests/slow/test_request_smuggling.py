@@ -31,8 +31,10 @@ def byte_by_byte(raw: bytes) -> list[bytes]:
     return [raw[at : at + 1] for at in range(len(raw))] if len(raw) < LONG else at_random(raw)
 
 
-@pytest.mark.parametrize("cut", [whole, at_random, byte_by_byte])
-@pytest.mark.parametrize("door", ["outbound", "inbound"])
+@pytest.mark.parametrize(
+    ("door", "cut"),
+    [("outbound", whole), ("outbound", at_random), ("inbound", whole), ("inbound", byte_by_byte)],
+)
 async def test_what_reaches_the_application_has_one_reading_however_it_comes(
     shop: Shop,  # noqa: F811
     door: str,

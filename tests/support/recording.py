@@ -17,7 +17,9 @@ ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 class _Connection:
     raw: bytearray = field(factory=bytearray)
     answered: int = 0
+    partly: bool = False  # a request that has not come to its end
     ended: bool = False  # in order: a reset is no end
+    over: bool = False
 
 
 @define
@@ -30,18 +32,28 @@ class Recording:
         """Serve one connection, for tests.support.doors.application."""
         connection = _Connection()
         self.connections.append(connection)
-        while data := await stream.receive_some():
-            connection.raw += data
-            try:
-                whole = len(strictly(bytes(connection.raw))[0])
-            except Malformed:
-                return  # taken() tells
-            answers, connection.answered = whole - connection.answered, whole
-            await stream.send_all(ANSWER * answers)
-        connection.ended = True
+        try:
+            while data := await stream.receive_some():
+                connection.raw += data
+                found, left = strictly(bytes(connection.raw))
+                answers, connection.answered, connection.partly = (
+                    len(found) - connection.answered,
+                    len(found),
+                    bool(left),
+                )
+                await stream.send_all(ANSWER * answers)
+            connection.ended = True
+        except Malformed:
+            return  # taken() tells
+        finally:
+            connection.over = True
+
+    def settled(self) -> bool:
+        """Whether nothing is left over that may still go on."""
+        return all(connection.over or not connection.partly for connection in self.connections)
 
     def taken(self) -> list[Read]:
-        """Every request that reached it. Raises AssertionError where readers disagree, or Malformed.
+        """Every request that reached it; ask when it is settled(). Raises AssertionError where readers disagree.
 
         Of a request that was cut off a part may be there, with nothing behind it and no orderly end.
         """
@@ -50,7 +62,7 @@ class Recording:
             raw, connection.raw, connection.answered = bytes(connection.raw), bytearray(), 0
             found, left = strictly(raw)
             for name, reader in LENIENT.items():
-                assert reader(raw) == (found, left), name
+                assert reader(raw) == (found, left), (name, raw)
             assert not (left and connection.ended), "a request that was cut off must not look whole"
             every += found
         return every
