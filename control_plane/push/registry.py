@@ -74,6 +74,8 @@ class Registration:
     async def _renew(self) -> Nack | None:
         announce = self.link.announced
         assert announce is not None
+        if self.link.acknowledged is None and any(map(self._needs_proof, announce.listeners)):
+            return None  # it refuses everyone before its first snapshot; its first acknowledgement brings us here again
         self._proved &= {(each.address, each.mesh_port) for each in announce.listeners}
         refusals: list[AnnounceRefused] = []
         leases: list[Lease] = []
@@ -93,18 +95,26 @@ class Registration:
             refusals.append(error)
         return self._nack(refusals)
 
+    def _needs_proof(self, listener: Listener) -> bool:
+        place = listener.address, listener.mesh_port
+        if listener.address is None or place in self._proved:
+            return False
+        try:
+            return _read_address(listener.address) != ipaddress.ip_address(self.link.address)
+        except AnnounceRefused:
+            return False  # it is refused without being dialled
+
     async def _own_address(self, listener: Listener) -> Address:
         """The listener's address, once it is sure that it is this sidecar's. Raises AnnounceRefused."""
         source = ipaddress.ip_address(self.link.address)
         if listener.address is None:
             return source
         address = _read_address(listener.address)
-        place = listener.address, listener.mesh_port
-        if address != source and place not in self._proved:
+        if self._needs_proof(listener):
             _check_dialable(address, source)
             async with self._proofs, self.office.proofs:
                 await self._prove(address, listener.mesh_port)
-            self._proved.add(place)
+            self._proved.add((listener.address, listener.mesh_port))
         return address
 
     async def _prove(self, address: Address, port: int) -> None:

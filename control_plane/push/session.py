@@ -138,11 +138,14 @@ class Session:
         recent.append(now)
 
     def _acknowledge(self, ack: Ack) -> None:
+        first = self._link.acknowledged is None
         sent_at = self._link.acknowledge(ack)
         if sent_at is None:
             log.warning("acknowledged what was not sent: it counts for nothing", extra=self._fields(number=ack.number))
             return
         self._office.metrics.enforced_after.observe(trio.current_time() - sent_at)
+        if first:
+            self._link.announcements.announce()  # from now on it can prove its addresses
 
     def _refused(self, nack: Nack) -> None:
         self._link.last_nack = nack

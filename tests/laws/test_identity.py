@@ -15,7 +15,7 @@ from certs.tls import server_context
 from control_plane.push.office import in_thread
 from control_plane.state import State
 from control_plane.store.store import Store
-from mesh.wire import Announce, Certificate, CertificateRequest, Hello, Listener, Nack, Snapshot
+from mesh.wire import Ack, Announce, Certificate, CertificateRequest, Hello, Listener, Nack, Snapshot
 from sidecar.channel import ControlPlane
 from sidecar.enrolment import Tokens
 from sidecar.identity import Identity
@@ -116,7 +116,7 @@ async def announces(plane: Plane, workload: str, address: str | None = None, mes
 
 async def refusal(caller: Caller) -> str:
     while isinstance(message := await caller.hear(), Snapshot):
-        pass
+        await caller.say(Ack(message.epoch, message.number))
     assert isinstance(message, Nack), message
     return message.code
 
@@ -130,7 +130,7 @@ async def test_law_03_an_address_is_registered_for_whom_it_is_proved_to_belong_t
     async with application(Impostor(svid, plane.bundle), host="127.0.0.2") as port:
         liar = await announces(plane, "shop/payments", "127.0.0.2", port)
         assert await refusal(liar) == "address_not_proved"
-        await announces(plane, "shop/checkout", "127.0.0.2", port)
+        await (await announces(plane, "shop/checkout", "127.0.0.2", port)).enforce()
         await wait_for(plane, [("shop/checkout", "127.0.0.2")])
     await announces(plane, "shop/payments")
     await wait_for(plane, [("shop/checkout", "127.0.0.2"), ("shop/payments", "127.0.0.1")])

@@ -13,7 +13,7 @@ from control_plane.housekeeping import expire_leases
 from control_plane.push.office import in_thread
 from control_plane.push.session import ANNOUNCEMENTS_PER_MINUTE
 from control_plane.settings import Lifetimes, Limits
-from mesh.wire import Announce, Listener, Message, Nack, Ping, Pong, Snapshot
+from mesh.wire import Ack, Announce, Listener, Message, Nack, Ping, Pong, Snapshot
 from tests.support.plane import DOMAIN, Caller, Plane
 from transport import TlsStream
 
@@ -48,9 +48,9 @@ async def sidecar_listener(
 
 
 async def past_snapshots(caller: Caller) -> Message | None:
-    """The next message that is no snapshot: those come when they come."""
+    """The next message that is no snapshot: those come when they come, and are enforced."""
     while isinstance(message := await caller.hear(), Snapshot):
-        pass
+        await caller.say(Ack(message.epoch, message.number))
     return message
 
 
@@ -95,9 +95,23 @@ async def test_an_address_where_nothing_answers_is_refused(plane: Plane) -> None
 
 async def test_an_address_that_proves_the_identity_is_registered(plane: Plane) -> None:
     async with sidecar_listener(plane, plane.svid_for(DOMAIN.workload("shop", "payments"))) as port:
-        await announces(plane, listener(ELSEWHERE, mesh_port=port))
+        caller = await announces(plane, listener(ELSEWHERE, mesh_port=port))
+        await caller.enforce()
         await until_leased(plane)
         assert await leases(plane) == [("shop/payments", ELSEWHERE, port)]
+
+
+async def test_nobody_is_asked_for_a_proof_before_the_first_snapshot(plane: Plane) -> None:
+    """A sidecar refuses everyone until then: it would be refused for it, and have to wait for the next renewal."""
+    svid = plane.svid_for(DOMAIN.workload("shop", "payments"))
+    async with sidecar_listener(plane, svid) as port:
+        pass
+    caller = await announces(plane, listener(ELSEWHERE, mesh_port=port), listener())
+    snapshot = await caller.snapshot()
+    async with sidecar_listener(plane, svid, port=port):
+        await caller.say(Ack(snapshot.epoch, snapshot.number))
+        await until_leased(plane, 2)
+    assert plane.count("requests_refused_total", about="Announce", code="address_not_proved") == 0
 
 
 async def test_an_address_where_another_workload_answers_is_refused(plane: Plane) -> None:
