@@ -95,7 +95,7 @@ class Pod:
     def inside(self, function: Callable[[], T], *, uid: int | None = None) -> T:
         """What `function` returns in a thread of its own that is in here; sockets that it makes stay in here.
 
-        With `uid` the kernel takes that user for their owner. `function` must not wait for anything.
+        With `uid` the kernel takes that user for their owner. Everything else waits for it meanwhile.
         """
 
         def enter() -> T:
