@@ -48,7 +48,7 @@ lock: $(READY) ## write requirements.lock anew from pyproject.toml
 
 peers: ## install the stock programs that the peer tests talk to (Debian, root)
 	apt-get update -qq
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nginx-light curl wrk postgresql iproute2 iptables util-linux
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nginx-light curl wrk postgresql iproute2 iptables util-linux faketime
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist
