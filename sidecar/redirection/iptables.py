@@ -102,7 +102,7 @@ def _problem(version: int, stderr: str) -> str:
     """In one line what the program said, and what to do about it where that is known."""
     said = " ".join(stderr.split())[:500] or "it did not say why"
     if any(each in said for each in _RIGHTS):
-        return f"changing rules needs root and the capability NET_ADMIN: run it so ({said})"
+        return f"it needs the capability NET_ADMIN, for iptables-legacy NET_RAW too: give it those ({said})"
     if any(each in said for each in _MODULES):
         table = f"{PROGRAMS[version].removesuffix('s')}_nat"
         without = "; where nothing speaks IPv6, --ip-version 4 leaves it alone" if version == 6 else ""

@@ -35,15 +35,15 @@ RUN_SECONDS = 30.0
 
 _libc = ctypes.CDLL(None, use_errno=True)  # os.unshare and os.setns came with Python 3.12
 
-# Addresses are usable at once, without waiting for a neighbour that has the same.
-_AT_ONCE = "net.ipv6.conf.default.accept_dad=0"
+# 0: addresses are usable at once, without waiting for a neighbour that has the same.
+_ACCEPT_DAD = Path("/proc/sys/net/ipv6/conf/default/accept_dad")
 
 
 def require_namespaces() -> None:
     """Skip the test where it cannot have network namespaces, with one reason; in CI it fails."""
     if os.geteuid() != 0:
         missing(ROOTLESS)
-    for name in ("ip", "iptables", "ip6tables", "nsenter", "setpriv", "sysctl"):
+    for name in ("ip", "iptables", "ip6tables", "nsenter", "setpriv"):
         program(name)
     try:
         os.close(_in_thread(_unshare))
@@ -147,7 +147,7 @@ class Network:
         number = len(self.pods) + 2
         pod = Pod(name, _in_thread(_unshare), f"10.77.0.{number}", f"fd00:77::{number}")
         self.pods.append(pod)
-        await pod.must("sysctl", "-qw", _AT_ONCE)
+        pod.inside(partial(_ACCEPT_DAD.write_text, "0"))
         await _ip(self.hub, f"link add pod{number} type veth peer name eth0 netns {pod.path}")
         await _ip(self.hub, f"link set pod{number} master bridge up")
         await _ip(
@@ -168,7 +168,7 @@ async def open_network() -> AsyncIterator[Network]:
     require_namespaces()
     network = Network(Pod("hub", _in_thread(_unshare)))
     try:
-        await network.hub.must("sysctl", "-qw", _AT_ONCE)
+        network.hub.inside(partial(_ACCEPT_DAD.write_text, "0"))
         await _ip(
             network.hub,
             "link set lo up",

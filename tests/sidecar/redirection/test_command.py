@@ -52,6 +52,13 @@ def test_help_names_every_flag_and_shows_examples(capsys: pytest.CaptureFixture[
     assert [flag for flag in known_flags() if flag not in said] == []
 
 
+def test_the_documentation_names_every_flag_with_its_default() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "transparent.md").read_text()
+    assert [flag for flag in known_flags() if f"| `{flag}` |" not in page] == []
+    for name in ("inbound_port", "outbound_port", "sidecar_uid"):
+        assert f"| `--{name.replace('_', '-')}` | `{getattr(Redirection(), name)}` |" in page
+
+
 def test_a_missing_program_is_named(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
