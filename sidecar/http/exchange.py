@@ -89,6 +89,7 @@ class Exchange:
                 await self._at_once(self._upload_and_watch, self._download)
         except HttpEnded as failure:
             if self.begun:
+                self._record.detail = failure.detail  # the caller cannot be told any more
                 raise Aborted(failure.reason) from None
             raise
         if self._tunnel:
