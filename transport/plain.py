@@ -10,6 +10,9 @@ RECEIVE_BYTES = 64 * 1024
 class PlainStream(trio.abc.HalfCloseableStream):
     """A connected stream socket. Takes the socket over: only this object closes it from now on.
 
+    Without TLS an end looks alike whoever makes it, so only aclose() and send_eof() make one. Where the process is
+    killed, the other end sees a reset, and what it has received does not look whole.
+
     Every method may raise trio.BrokenResourceError (reset), ClosedResourceError (closed here, also while waiting)
     and BusyResourceError (two tasks in one direction).
     """
@@ -19,6 +22,7 @@ class PlainStream(trio.abc.HalfCloseableStream):
         self.peername = sockets.peername(sock)
         self._stream = trio.SocketStream(sock)
         sockets.tune(sock)
+        sockets.reset_unless_closed(sock)
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """At least one byte and at most `max_bytes`, or b"" where the peer has ended its direction."""
@@ -38,7 +42,8 @@ class PlainStream(trio.abc.HalfCloseableStream):
 
     async def aclose(self) -> None:
         """Close both directions; what was sent is still delivered."""
-        await self._stream.aclose()
+        sockets.close(self.socket)
+        await trio.lowlevel.checkpoint()
 
     def abort(self) -> None:
         """Close with a reset: the peer sees that the stream was cut off."""

@@ -14,7 +14,8 @@ KEEPALIVE_IDLE: Final = 60
 KEEPALIVE_INTERVAL: Final = 10
 KEEPALIVE_PROBES: Final = 3
 
-_LINGER_NOT = struct.pack("ii", 1, 0)
+_RESET = struct.pack("ii", 1, 0)
+_DELIVER = struct.pack("ii", 0, 0)
 
 Peername = tuple[str, int]
 """IP address (IPv4 where it came mapped into IPv6, no zone) and port; ("", 0) for a Unix socket."""
@@ -49,15 +50,22 @@ def plain_address(host: str) -> str:
     return str(getattr(address, "ipv4_mapped", None) or address)
 
 
+def reset_unless_closed(sock: trio.socket.SocketType) -> None:
+    """From now on any close but close() is a reset: also the kernel's, where this process is killed."""
+    with suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+
+
 def close(sock: trio.socket.SocketType) -> None:
     """Close; what was written is still delivered. Tasks that wait on the socket get ClosedResourceError."""
+    with suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DELIVER)
     sock.close()
 
 
 def reset(sock: trio.socket.SocketType) -> None:
     """Close with a TCP reset, so that the other end sees that the stream was cut off."""
-    with suppress(OSError):
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+    reset_unless_closed(sock)
     sock.close()
 
 

@@ -111,6 +111,17 @@ async def test_an_abort_breaks_the_other_end(make_pair: Maker) -> None:
     right.abort()
 
 
+async def test_a_close_that_nobody_ordered_breaks_the_other_end(make_pair: Maker) -> None:
+    """The kernel makes one where the process is killed: without TLS it must not look like an orderly end."""
+    left, right = await make_pair()
+    await left.send_all(b"half of it")
+    assert await right.receive_some() == b"half of it"
+    os.close(left._socket.detach() if isinstance(left, TlsStream) else left.socket.detach())
+    with pytest.raises(trio.BrokenResourceError):
+        await right.receive_some()
+    right.abort()
+
+
 async def test_an_abort_wakes_the_own_reader(make_pair: Maker) -> None:
     left, right = await make_pair()
 
