@@ -20,7 +20,7 @@ _ESCAPE_OR_STRANGE = re.compile(r"%([0-9A-Fa-f]{2})?|[^A-Za-z0-9._~!$&'()*+,;=:@
 _ESCAPED_ESCAPE = re.compile(r"%25[0-9A-Fa-f]{2}")
 _OVERLONG = re.compile(r"%(?:C[01]|E0%[89]|F0%8|F8%8[0-7]|FC%8[0-3])")
 _DOTS_WITH_PARAMETER = re.compile(r"/\.\.?(?:;|%3B)")
-_PARAMETER = re.compile(r"(?:;|%3B)[^/]*")
+_PARAMETERS = (re.compile(";[^/]*"), re.compile("(?:;|%3B)[^/]*"))  # dropped before decoding, or after it
 _REFUSED_ESCAPES = {0x00: "%00", 0x2F: "an encoded slash", 0x5C: "an encoded backslash"}
 
 
@@ -58,13 +58,13 @@ def canonical_target(raw: str | bytes) -> Target:
 def readings(path: str) -> tuple[str, ...]:
     """The canonical `path`, and the other paths that an application may take it for.
 
-    Many applications decode every escape, and some drop `;parameters` first. A deny matches each reading, so that
-    neither dodges it. Escaped slashes cannot be in a canonical path, so segments stay segments.
+    Many applications decode every escape, and some drop `;parameters`, before or after that. A deny matches each
+    reading, so that none dodges it. Escaped slashes cannot be in a canonical path, so segments stay segments.
     """
     if "%" not in path and ";" not in path:
         return (path,)
-    bare = re.sub("/{2,}", "/", _PARAMETER.sub("", path))
-    return (path, decoded(path), decoded(bare))
+    bare = (re.sub("/{2,}", "/", parameters.sub("", path)) for parameters in _PARAMETERS)
+    return (path, *dict.fromkeys(map(decoded, (path, *bare))))
 
 
 def decoded(text: str) -> str:

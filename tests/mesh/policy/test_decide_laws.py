@@ -6,7 +6,7 @@ from random import Random
 from urllib.parse import unquote
 
 from attrs import evolve
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from certs.spiffe import SpiffeId, TrustDomain, WorkloadName
@@ -36,7 +36,7 @@ names = st.sampled_from(["a", "b"])
 workloads = st.sampled_from(["a", "b", "*"])
 ports = st.sampled_from([1, 2, 3])
 methods = st.sampled_from(["GET", "POST"])
-patterns = st.sampled_from(["/", "/x", "/x/*", "/{id}", "/x/{id}", "/{id}/*", "/*", "/x@y", "/x%3Ay"])
+patterns = st.sampled_from(["/", "/x", "/x/*", "/{id}", "/x/{id}", "/{id}/*", "/*", "/x@y", "/x%3Ay", "/x%3By"])
 networks = st.sampled_from(["10.0.0.0/8", "10.1.0.0/16", "fd00::/8", "10.1.2.3/32"]).map(ip_network)
 identities = st.sampled_from(
     [
@@ -78,6 +78,7 @@ policy_sets = st.builds(
 )
 addresses = st.sampled_from(["10.1.2.3", "10.2.0.1", "192.0.2.1", "::ffff:10.1.2.3", "fd00::1"]).map(ip_address)
 request_paths = st.sampled_from(["/", "/x", "/x/", "/x/1", "/x/1/2", "/x;v=1", "/x@y", "/x%40y", "/x%3Ay", "/x:y", "*"])
+request_paths |= st.sampled_from(["/x;y", "/x%3By", "/x%3By;v", "/x/;v", "/;v/x", "/x;v/1;w"])
 requests = st.builds(HttpFacts, st.sampled_from(["GET", "POST", "post", "PUT"]), request_paths)
 facts_of_calls = st.builds(
     Facts,
@@ -169,8 +170,8 @@ def _path_matches(pattern: str, path: str, deny: bool) -> bool:
         return deny
     if _pattern_matches(pattern, path):
         return True
-    loose = [unquote(path), unquote(re.sub(r"(;|%3B)[^/]*", "", path))]
-    return deny and any(_pattern_matches(unquote(pattern), each) for each in loose)
+    bare = [re.sub("//+", "/", re.sub(parameters, "", path)) for parameters in (";[^/]*", "(;|%3B)[^/]*")]
+    return deny and any(_pattern_matches(unquote(pattern), unquote(each)) for each in (path, *bare))
 
 
 def _pattern_matches(pattern: str, path: str) -> bool:
@@ -206,6 +207,7 @@ def test_one_policy_that_governs_a_call_is_read_as_the_reference_reads_it(policy
 
 @given(rules, requests)
 @examples(150)
+@example(HttpRule((), ("/x%3By",)), HttpFacts("GET", "/x%3By;v"))
 def test_one_http_rule_is_read_as_the_reference_reads_it(rule: HttpRule, http: HttpFacts) -> None:
     clause = HttpClause.compile(rule)
     for kind, answer in ((Kind.ALLOW, clause.allows(http)), (Kind.DENY, clause.denies(http))):

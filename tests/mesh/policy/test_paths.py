@@ -1,14 +1,18 @@
 """One canonical form for request paths, a fixed point, and a refusal for what has no one meaning."""
 
 import re
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from mesh.policy.clauses import HttpClause
+from mesh.policy.decision import HttpFacts
+from mesh.policy.model import HttpRule
 from mesh.policy.paths import PathRefused, Target, canonical_target, readings
 from tests.support.examples import examples
+from tests.support.path_readers import SERVERS
 
 PIECES = ["/", ".", "..", "%2e", "%2E%2e", "a", "B", "%41", "%7e", "%c3%a9", "%25", "%", "%2f", "%5C", "\\", ";", "x=1"]
 PIECES += ["%3b", "{", "}", "|", '"', "*", "@", "%40", "2", "e", "%00", "#", "é", " ", "//", "~", "%C0%AF", "%e0%80%af"]
@@ -153,10 +157,93 @@ def _spell_out(found: re.Match[str]) -> str:
     [
         ("/a/b", ()),
         ("/a;x=1/b", ("/a;x=1/b", "/a/b")),
-        ("/user%40x", ("/user@x", "/user@x")),
+        ("/user%40x", ("/user@x",)),
         ("/a%3Bx/b", ("/a;x/b", "/a/b")),
         ("/a/;x/b", ("/a/;x/b", "/a/b")),
+        ("/a%3Bx/b;y", ("/a;x/b;y", "/a;x/b", "/a/b")),
     ],
 )
 def test_readings_are_what_an_application_may_take_a_path_for(path: str, others: tuple[str, ...]) -> None:
     assert readings(path) == (path, *others)
+
+
+@pytest.mark.parametrize(
+    ("trick", "fallen_for_by"),
+    [
+        ("/open/../admin", "nginx"),
+        ("/open/%2e%2e/admin", "browser"),
+        ("/open/..%2fadmin", "go"),
+        ("/open/..;/admin", "tomcat"),
+        ("/open/..;x=1/admin", "tomcat"),
+        ("/open/..%5cadmin", "iis"),
+        ("/open\\..\\admin", "browser"),
+        ("/open/%252e%252e/admin", "iis"),
+        ("/open/%c0%ae%c0%ae/admin", "iis"),
+        ("/open/../../admin", "go"),
+        ("//open//..//admin", "nginx"),
+    ],
+)
+def test_a_trick_that_a_server_falls_for_does_not_reach_it_as_it_was_meant(trick: str, fallen_for_by: str) -> None:
+    assert SERVERS[fallen_for_by](trick) == "/admin"
+    try:
+        path = canonical_target(trick).path
+    except PathRefused:
+        return
+    assert path == "/admin", "what is matched is what is read"
+
+
+@given(targets)
+@examples(500)
+def test_no_server_reads_a_canonical_path_in_another_way(raw: str) -> None:
+    """But for `;parameters` and a slash at the end, about which servers differ and docs/security.md warns."""
+    try:
+        path = canonical_target(raw).path
+    except PathRefused:
+        return
+    bare = _without_parameters(path)
+    meant = {path, _decoded(path), _decoded(bare), _without_parameters(_decoded(path))}
+    for server, read in SERVERS.items():
+        reading = read(path)
+        assert reading is None or _closed(reading) in {_closed(each) for each in meant}, server
+
+
+@given(targets, st.data())
+@examples(300)
+def test_no_servers_reading_of_a_path_gets_around_a_deny(raw: str, data: st.DataObject) -> None:
+    try:
+        path = canonical_target(raw).path
+    except PathRefused:
+        return
+    server = data.draw(st.sampled_from(sorted(SERVERS)))
+    reading = SERVERS[server](path)
+    if reading is None:
+        return
+    pattern = data.draw(_patterns_that_match(reading, slash=path.endswith("/") or reading.endswith("/")))
+    assert HttpClause.compile(HttpRule((), (pattern,))).denies(HttpFacts("GET", path)), (server, pattern)
+
+
+@st.composite
+def _patterns_that_match(draw: st.DrawFn, reading: str, *, slash: bool) -> str:
+    """A pattern that an author would write for what a server looks up."""
+    segments = [_escaped(each) for each in _closed(reading)[1:].split("/")]
+    named = [f"{{n{number}}}" if each and draw(st.booleans()) else each for number, each in enumerate(segments)]
+    kept = draw(st.integers(0, len(named)))
+    if kept < len(named):
+        return "/" + "/".join([*named[:kept], "*"])
+    return "/" + "/".join(named) + "/" * (slash and named != [""])
+
+
+def _escaped(segment: str) -> str:
+    return canonical_target("/" + quote(_decoded(segment), safe="!$&'()+,;=:@", encoding="latin-1")).path[1:]
+
+
+def _decoded(path: str) -> str:
+    return unquote_to_bytes(path.encode("latin-1")).decode("latin-1")
+
+
+def _without_parameters(path: str) -> str:
+    return re.sub("//+", "/", re.sub(";[^/]*", "", path))
+
+
+def _closed(path: str) -> str:
+    return path.rstrip("/") or "/"
