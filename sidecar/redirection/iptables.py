@@ -1,18 +1,22 @@
 """The kernel's rules, read and replaced by iptables-save and iptables-restore. Blocking: a command may."""
 
+import fcntl
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from sidecar.redirection.rules import Redirection, install_text, remove_text, restore_text
 
 PROGRAMS: Final = {4: "iptables", 6: "ip6tables"}
-LOCK_SECONDS: Final = 10  # wait for another program that is changing rules
+LOCK_SECONDS: Final = 10  # wait for another program that is changing rules, or for another one of us
 RUN_SECONDS: Final = 60
 SYSTEM: Final = "/usr/sbin:/sbin"  # where the programs are, whether PATH says so or not
+NAMESPACE: Final = Path("/proc/thread-self/ns/net")
 IPV6: Final = Path("/proc/net/if_inet6")  # is there where the kernel has IPv6
 
 _RIGHTS: Final = ("Permission denied", "Operation not permitted", "you must be root")
@@ -39,6 +43,11 @@ def remove(versions: Sequence[int]) -> list[int]:
 
 
 def _replace(versions: Sequence[int], text: Callable[[int, str], str]) -> list[int]:
+    with _alone():
+        return _replace_alone(versions, text)
+
+
+def _replace_alone(versions: Sequence[int], text: Callable[[int, str], str]) -> list[int]:
     before = {version: _saved(version) for version in versions}  # programs, rights and modules are there
     texts = {version: written for version in versions if (written := text(version, before[version]))}
     done: list[int] = []
@@ -61,6 +70,23 @@ def _take_back(versions: Sequence[int], before: dict[int, str]) -> str:
         except CannotRedirect as error:
             said += f"; IPv{version} could not be taken back and stays changed ({error})"
     return said
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """While nobody else of us works in this network namespace: what was read is still so when it is written."""
+    until = time.monotonic() + LOCK_SECONDS
+    with NAMESPACE.open("rb") as namespace:
+        while True:
+            try:
+                fcntl.flock(namespace, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise CannotRedirect("another redirect is at work in this network namespace: try again") from None
+                time.sleep(0.05)
+            else:
+                break
+        yield  # closing it lets go of the lock
 
 
 def _saved(version: int) -> str:

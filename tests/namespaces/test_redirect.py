@@ -1,5 +1,6 @@
 """`doorward-sidecar redirect` in a pod: what is captured really is, nothing else is, and nothing of it stays behind."""
 
+import fcntl
 import os
 import sys
 from collections.abc import AsyncIterator
@@ -13,6 +14,7 @@ import trio
 
 from examples.demo.local_mesh import PROGRAMS, Result
 from sidecar.cli import main
+from sidecar.redirection import iptables
 from tests.support.namespaces import Network, Pod
 
 INBOUND, OUTBOUND, OBSERVE, PLAIN, EXCLUDED = 15006, 15001, 15020, 8080, 9090
@@ -20,7 +22,7 @@ APPLICATION, SIDECAR, AGENT = 1000, 1337, 2000
 REDIRECT = [str(PROGRAMS / "doorward-sidecar"), "redirect"]
 FOREIGN = r"""*nat
 :OTHERS - [0:0]
--A PREROUTING -p tcp -m tcp --dport 99 -m comment --comment "say \"-j DOORWARD_IN\", don't" -j REDIRECT --to-ports 98
+-A PREROUTING -p tcp -m tcp --dport 99 -m comment --comment "don't \"as\" -j DOORWARD_IN does" -j REDIRECT --to-ports 98
 -A OUTPUT -p udp -m udp --dport 53 -j OTHERS
 COMMIT
 """
@@ -195,6 +197,19 @@ async def test_where_ipv6_fails_ipv4_is_as_before_and_says_so(pod: Pod, tmp_path
         assert await rules(pod) == before
         install(pod, "--exclude-outbound-ports", "25")
         before = await rules(pod)
+
+
+async def test_two_at_once_do_not_meet(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(iptables, "LOCK_SECONDS", 0)
+    before = await rules(pod)
+    with pod.inside(iptables.NAMESPACE.open) as namespace:
+        fcntl.flock(namespace, fcntl.LOCK_EX)
+        result = redirect(pod, "--install")
+        assert result == Result(
+            1, "", "doorward-sidecar: another redirect is at work in this network namespace: try again\n"
+        )
+        assert await rules(pod) == before
+    install(pod)
 
 
 async def test_net_admin_is_the_one_right_that_it_needs(pod: Pod) -> None:
