@@ -21,7 +21,7 @@ from certs.svid import Svid
 from certs.tls import agreed_alpn, client_context, handshake_refusal, verified_peer
 from mesh.wire import ALPN, MAX_FRAME_TO_SIDECAR, FrameDecoder, Message, Unknown, WireError, decode, encode
 from sidecar.settings import Address
-from transport import ConnectFailed, TlsFailed, TlsStream, dial
+from transport import ConnectFailed, Dialled, TlsFailed, TlsStream, dial
 
 MAX_BUNDLE_BYTES: Final = 1024 * 1024  # hundreds of roots
 
@@ -84,13 +84,15 @@ class Channel:
 
 @frozen
 class ControlPlane:
-    """Where the control plane is, and how to know that it is it. `timeout` (seconds) bounds each step."""
+    """Where the control plane is, and how to know that it is it. `timeout` (seconds) bounds each step; `dialled` is
+    told of each connection."""
 
     address: Address
     bundle: Path
     trust_domain: TrustDomain
     timeout: float
     now: Callable[[], datetime]
+    dialled: Dialled | None = None
 
     async def connect(self, svid: Svid | None, learnt: TrustBundle | None) -> Channel:
         """A channel to the verified control plane, showing `svid` where there is one. Raises LinkFailed.
@@ -125,7 +127,8 @@ class ControlPlane:
 
     async def _dial(self, svid: Svid | None, trusted: TrustBundle) -> TlsStream:
         try:
-            plain = await dial(self.address.host, self.address.port, deadline=self.timeout)
+            host, port = self.address.host, self.address.port
+            plain = await dial(host, port, deadline=self.timeout, dialled=self.dialled)
         except ConnectFailed as error:
             raise LinkFailed("unreachable", f"cannot reach the control plane: {error}") from None
         stream = TlsStream(plain.socket, client_context(svid, trusted, [ALPN]), server_side=False)

@@ -153,6 +153,7 @@ class Sidecar:
                 settings.trust_domain,
                 settings.limits.control_timeout,
                 proxy.mesh.now,
+                proxy.dialled,
             ),
             Hello(PROTOCOL_VERSION, f"doorward-sidecar {VERSION}", proxy.instance),
             Announce(self.doors.announced(), destinations),

@@ -18,7 +18,7 @@ from typing import Final
 import trio
 
 from mesh.policy.reasons import Reason
-from sidecar import inbound, outbound
+from sidecar import inbound, log, outbound
 from sidecar.accepting import Life, accept_until_draining, recorded, relay_counted
 from sidecar.destination import find_destination
 from sidecar.live import LiveConnection
@@ -33,6 +33,7 @@ from transport.sockets import peername
 INBOUND_HOSTS: Final = ("0.0.0.0", "::")  # noqa: S104  # the pod's addresses, which are not known beforehand
 OUTBOUND_HOSTS: Final = ("127.0.0.1", "::1")
 
+_AS_WHOM: Final = "run the sidecar as the user that `doorward-sidecar redirect --sidecar-uid` names"
 _NO_IPV6: Final = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
 
 
@@ -73,7 +74,7 @@ def _meant(proxy: Proxy, sock: trio.socket.SocketType) -> Inbound:
     The application is dialled from its own address: so it has to be one of this machine's, and what listens on
     loopback only, or trusts who comes from there, stays out of reach (law 7).
     """
-    original = _original(proxy, sock)
+    original = _original(sock)
     own = any(_is_at(listener, original) for listener in proxy.listening)
     if own or ip_address(original.host).is_loopback:
         raise Refused(Reason.NO_ORIGINAL_DESTINATION, f"{original} is no port of the application")
@@ -84,8 +85,11 @@ def _meant(proxy: Proxy, sock: trio.socket.SocketType) -> Inbound:
 
 async def _serve_outbound(proxy: Proxy, sock: trio.socket.SocketType) -> None:
     with recorded(proxy, outbound.DIRECTION, "tcp") as life, outbound.called_by(sock, proxy, life) as caller:
-        original = _original(proxy, sock)
+        original = _original(sock)
         life.record.original, life.record.port = str(original), original.port
+        if peername(sock) in proxy.dialled:
+            log.error("a connection of the sidecar's own was redirected back to it", to=original, advice=_AS_WHOM)
+            raise Refused(Reason.REDIRECT_LOOP, _AS_WHOM)
         with proxy.live.register(LiveConnection(None)) as live:
             view, _ = proxy.mesh.current()
             destination = find_destination(original, view, proxy.settings)
@@ -111,12 +115,8 @@ async def _pass_through(caller: PlainStream, original: Address, proxy: Proxy, li
         upstream.abort()  # does nothing where it was closed in order
 
 
-def _original(proxy: Proxy, sock: trio.socket.SocketType) -> Address:
+def _original(sock: trio.socket.SocketType) -> Address:
     """What the caller of an accepted connection dialled. Raises Refused."""
-    if peername(sock) in proxy.dialled:
-        raise Refused(
-            Reason.REDIRECT_LOOP, "run the sidecar as the user that `doorward-sidecar redirect --sidecar-uid` names"
-        )
     original = original_destination(sock)
     if original is None or original == tuple(sock.getsockname()[:2]):
         raise Refused(Reason.NO_ORIGINAL_DESTINATION, "it came straight to the port that takes redirected connections")

@@ -38,3 +38,13 @@ async def mesh(short_directory: Path) -> AsyncIterator[LocalMesh]:
     async with open_local_mesh(short_directory) as mesh:
         await mesh.start_control_plane()
         yield mesh
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests have to say beside passing: `record_property("said", …)`."""
+    reports = [each for group in ("passed", "failed") for each in terminalreporter.getreports(group)]
+    for report in reports:
+        said = [text for key, text in report.user_properties if key == "said"]
+        if said:
+            terminalreporter.write_sep("-", report.nodeid)
+            terminalreporter.write_line("\n".join(said))
