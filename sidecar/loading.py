@@ -189,9 +189,7 @@ def _check_protocols(reading: _Reading) -> None:
     for name, each in declared:
         first = seen.setdefault(each.port, each.protocol)
         if first != each.protocol:
-            reading.fault(
-                reading.origins[name], f"port {each.port} is declared {first} and {each.protocol}; write one"
-            )
+            reading.fault(reading.origins[name], f"port {each.port} is declared {first} and {each.protocol}; write one")
 
 
 def _captures(values: Mapping[str, Any]) -> list[tuple[str, Address]]:
