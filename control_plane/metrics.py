@@ -63,6 +63,12 @@ class Metrics:
         self.root_expiry = Gauge(
             prefix + "root_expiry_timestamp_seconds", "Earliest NotAfter of the own roots.", registry=registry
         )
+        self.gave_way = Counter(
+            prefix + "connections_gave_way",
+            "Connections to the observe address or the admin socket that gave way to newer ones, by place.",
+            ["place"],
+            registry=registry,
+        )
         self.failures = Counter(
             prefix + "failures", "Errors that no code foresaw, by place; see the log.", ["place"], registry=registry
         )

@@ -15,6 +15,7 @@ import signal
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -88,7 +89,8 @@ async def serve(
             stack.push_async_callback(_close, observe)
             nursery = await stack.enter_async_context(_bare_nursery())
             admin = settings.admin_socket or state.admin_socket
-            await nursery.start(serve_admin, admin, _backend(office))
+            serving = partial(serve_admin, max_connections=settings.limits.admin_connections)
+            await nursery.start(serving, admin, _backend(office), office.metrics)
         nursery.start_soon(office.board.watch, office.advance)
         nursery.start_soon(expire_leases, office)
         nursery.start_soon(renew_authority, office)

@@ -101,6 +101,8 @@ class Limits:
     """Announced addresses that are dialled back at the same time, for all sidecars together."""
     metrics_connections: int = field(default=64, validator=_count)
     """Connections to the observe address at the same time."""
+    admin_connections: int = field(default=64, validator=_count)
+    """The same, to the admin socket."""
 
 
 @frozen

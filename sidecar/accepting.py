@@ -22,6 +22,7 @@ from sidecar.relay import Ending, Stream, Tally, relay
 from transport import CannotAccept, Handler, serve
 
 MORE_FILES = "raise ulimit -n, or lower --max-connections"
+GAVE_WAY = "every place of --max-connections was taken, and this connection had said nothing for the longest time"
 
 _REASONS = {
     Ending.A_BROKE: Reason.DOWNSTREAM_RESET,
@@ -96,11 +97,11 @@ def recorded(proxy: Proxy, direction: str, protocol: str) -> Iterator[Life]:
             proxy.log.write(life.record)
 
 
-async def find_protocol(declared: str, stream: Stream, *, patience: float, draining: trio.Event) -> tuple[str, bytes]:
+async def find_protocol(declared: str, stream: Stream, proxy: Proxy, *, patience: float) -> tuple[str, bytes]:
     """Whether the connection is "http" or "tcp", and the bytes that were read to learn it.
 
     Reads only for `auto`, for at most `patience` seconds and not once the proxy drains: a protocol whose server speaks
-    first must be declared. Raises Refused.
+    first must be declared. Meanwhile it gives way to newcomers. Raises Refused.
     """
     if declared != "auto":
         return declared, b""
@@ -115,16 +116,18 @@ async def find_protocol(declared: str, stream: Stream, *, patience: float, drain
             broken = error
         waiting.cancel_scope.cancel()
 
-    with trio.move_on_after(patience):
+    with proxy.places.idle() as place, trio.move_on_after(patience):
         async with trio.open_nursery() as waiting:
             waiting.start_soon(look)
-            await draining.wait()
+            await proxy.draining.wait()
             waiting.cancel_scope.cancel()
     if found is not None:
         return found
     if broken is not None:
         raise Refused(Reason.DOWNSTREAM_RESET, str(broken))
-    if draining.is_set():
+    if place.cancelled_caught:
+        raise Refused(Reason.OVER_LIMIT, GAVE_WAY)
+    if proxy.draining.is_set():
         raise Refused(Reason.DRAINING, "nothing had been said when the drain began")
     raise Refused(Reason.DOWNSTREAM_TIMEOUT, "no first bytes: declare a protocol whose server speaks first as tcp")
 

@@ -84,8 +84,8 @@ async def serve_caller(
 
 
 async def _serve_caller(caller: Caller, inbound: Inbound, proxy: Proxy, life: Life, live: LiveConnection) -> None:
-    patience, draining = proxy.limits.keep_alive_timeout, proxy.draining
-    protocol, first = await find_protocol(inbound.protocol, caller.stream, patience=patience, draining=draining)
+    patience = proxy.limits.keep_alive_timeout
+    protocol, first = await find_protocol(inbound.protocol, caller.stream, proxy, patience=patience)
     if protocol == "http":
         life.taken_over = True
         await serve_http_inbound(caller.stream, caller.peer, inbound, proxy, first, not_after=caller.not_after)

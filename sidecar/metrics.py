@@ -29,7 +29,7 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client 
 
 
 class Metrics:
-    """Every counter and gauge of one sidecar. `direction` is always "inbound" or "outbound"."""
+    """Every counter and gauge of one sidecar. `direction` is "inbound" or "outbound"; refused() knows "observe" too."""
 
     def __init__(self, *, identities: int = 200) -> None:
         self.registry = CollectorRegistry()

@@ -14,11 +14,12 @@ import h11
 import trio
 from attrs import frozen
 
+from mesh.policy.reasons import Reason
 from sidecar import log
 from sidecar.metrics import Metrics, exposition
 from sidecar.readiness import Readiness
 from sidecar.settings import Limits
-from transport import PlainStream, serve
+from transport import Places, PlainStream, serve
 
 MAX_HEAD_BYTES: Final = 8 * 1024
 RECEIVE_BYTES: Final = 4 * 1024
@@ -96,14 +97,19 @@ async def serve_observe(listeners: list[trio.SocketListener], observe: Observe, 
         observe.metrics.unexpected("observe")
         log.error("an observe connection failed", exception=error)
 
+    places = Places(limits.observe_connections)
     async with trio.open_nursery() as nursery:
-        await serve(
-            listeners,
-            partial(_serve_connection, observe, limits.observe_timeout),
-            nursery=nursery,
-            places=trio.CapacityLimiter(limits.observe_connections),
-            on_error=on_error,
-        )
+        handler = partial(_serve_newest, observe, limits.observe_timeout, places)
+        await serve(listeners, handler, nursery=nursery, places=places, on_error=on_error)
+
+
+async def _serve_newest(observe: Observe, timeout: float, places: Places, sock: trio.socket.SocketType) -> None:
+    """Answering takes a moment: where places run out, the oldest connection is one that makes no use of its own."""
+    with places.idle() as place:
+        await _serve_connection(observe, timeout, sock)
+    if place.cancelled_caught:
+        observe.metrics.refused("observe", Reason.OVER_LIMIT)
+        log.debug("refused", direction="observe", reason=Reason.OVER_LIMIT)
 
 
 async def _serve_connection(observe: Observe, timeout: float, sock: trio.socket.SocketType) -> None:

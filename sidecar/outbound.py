@@ -112,9 +112,8 @@ async def _protocol(caller: PlainStream, destination: Destination, proxy: Proxy)
     declared = {endpoint.protocol for endpoint in endpoints}
     if declared:
         one = declared.pop() if len(declared) == 1 else "auto"
-        patience = proxy.limits.keep_alive_timeout
-        return await find_protocol(one, caller, patience=patience, draining=proxy.draining)
+        return await find_protocol(one, caller, proxy, patience=proxy.limits.keep_alive_timeout)
     try:  # nobody is there to be called: HTTP is told so by a 503, anything else by a reset
-        return await find_protocol("auto", caller, patience=FORM_PATIENCE, draining=proxy.draining)
+        return await find_protocol("auto", caller, proxy, patience=FORM_PATIENCE)
     except Refused:
         return "tcp", b""

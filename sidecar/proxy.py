@@ -12,7 +12,7 @@ from sidecar.live import LiveConnections
 from sidecar.metrics import Metrics
 from sidecar.settings import Address, Limits, Settings
 from sidecar.view import Mesh
-from transport import Budget, Dialled
+from transport import Budget, Dialled, Places
 
 HANDSHAKES_PER_TURN = 16  # steps of about 1 ms: a burst neither holds the loop (law 31) nor waits behind it for seconds
 
@@ -40,7 +40,7 @@ class Proxy:
     dialled: Dialled = Factory(Dialled)
     handshakes: trio.CapacityLimiter = Factory(lambda: trio.CapacityLimiter(HANDSHAKES_PER_TURN))
     budget: Budget = field()
-    places: trio.CapacityLimiter = field()
+    places: Places = field()
     _shared: dict[Callable[["Proxy"], Any], Any] = Factory(dict)
 
     @budget.default
@@ -48,8 +48,8 @@ class Proxy:
         return Budget(self.limits.unauthenticated_total, self.limits.unauthenticated_per_address)
 
     @places.default
-    def _accepted(self) -> trio.CapacityLimiter:
-        return trio.CapacityLimiter(self.limits.max_connections)
+    def _accepted(self) -> Places:
+        return Places(self.limits.max_connections)
 
     @property
     def limits(self) -> Limits:

@@ -210,7 +210,11 @@ ROWS: Final = (
         "Write the addresses really bound there, as JSON, once all listeners stand.",
         "FILE",
     ),
-    _limit("max_connections", "Accepted connections open at once, over all listeners."),
+    _limit(
+        "max_connections",
+        "Accepted connections open at once, over all listeners. Where there is no room, the one gives way whose client "
+        "has asked nothing for the longest time.",
+    ),
     _limit(
         "unauthenticated_total",
         "Connections at once that have not finished their TLS handshake. Where there is no room, one that has had 2 s "
@@ -245,7 +249,9 @@ ROWS: Final = (
     _limit("drain_timeout", "From SIGTERM until what is still in flight is cut off."),
     _limit("metric_identities", "Distinct identities as metric labels; further ones are counted as `other`."),
     _limit("log_lines", "Access log lines that wait for a slow reader; further ones are dropped and counted."),
-    _limit("observe_connections", "Connections at once to /ready and its neighbours."),
+    _limit(
+        "observe_connections", "Connections at once to /ready and its neighbours; the oldest gives way to a newcomer."
+    ),
     _limit("observe_timeout", "For one request to them."),
 )
 

@@ -6,6 +6,7 @@
     original    original_destination(): where a redirected connection was meant to go
     accept      listen(...) -> listeners; serve(listeners, handler): one wall around every connection
     unix        unix_listener(path): the same on a Unix socket that only its owner can open
+    places      Places: how many connections may be open at once, and who gives way where none is left
     budget      Budget: how many connections may be open before they have said who they are
     plain       PlainStream: TCP or Unix socket as a trio stream
     tls         TlsStream: the same surface over TLS by pyOpenSSL
@@ -27,6 +28,7 @@ from transport.errors import (
     TlsFailed,
 )
 from transport.original import original_destination
+from transport.places import Places
 from transport.plain import PlainStream
 from transport.sockets import Peername
 from transport.tls import TlsStream
@@ -45,6 +47,7 @@ __all__ = [
     "NotTls",
     "OverBudget",
     "Peername",
+    "Places",
     "PlainStream",
     "SocketTaken",
     "TlsFailed",

@@ -11,6 +11,7 @@ from typing import Final
 import trio
 
 from transport.errors import CannotAccept
+from transport.places import Places
 
 PAUSE_SECONDS: Final = 0.1  # after the process ran out of descriptors: closing connections brings some back
 BACKLOG: Final = 1024
@@ -41,12 +42,12 @@ async def serve(
     handler: Handler,
     *,
     nursery: trio.Nursery,
-    places: trio.CapacityLimiter,
+    places: Places,
     on_error: Callable[[Exception], None],
 ) -> None:
     """Accept until cancelled, and run `handler(socket)` for each connection in `nursery`.
 
-    `places` bounds the connections open at once: where none is left, nothing is accepted and the kernel's backlog
+    `places` bounds the connections open at once: where none is left, nobody is accepted and the kernel's backlog
     fills. `on_error` is told what no code foresaw in a handler, and CannotAccept once per pause. Cancelling this call
     ends accepting only; the handlers belong to `nursery`. The listeners are closed at the end.
     """
@@ -59,17 +60,18 @@ async def _accept(
     listener: trio.SocketListener,
     handler: Handler,
     nursery: trio.Nursery,
-    places: trio.CapacityLimiter,
+    places: Places,
     on_error: Callable[[Exception], None],
 ) -> None:
     async with listener:
         while True:
             holder = object()
-            await places.acquire_on_behalf_of(holder)
+            await trio.lowlevel.wait_readable(listener.socket)  # nobody gives way before there is a newcomer
+            await places.take(holder)
             try:
                 sock = await _next(listener, on_error)
             except BaseException:
-                places.release_on_behalf_of(holder)
+                places.give_back(holder)
                 raise
             nursery.start_soon(_walled, sock, handler, places, holder, on_error)
 
@@ -94,7 +96,7 @@ async def _next(listener: trio.SocketListener, on_error: Callable[[Exception], N
 async def _walled(
     sock: trio.socket.SocketType,
     handler: Handler,
-    places: trio.CapacityLimiter,
+    places: Places,
     holder: object,
     on_error: Callable[[Exception], None],
 ) -> None:
@@ -105,4 +107,4 @@ async def _walled(
             on_error(error)
     finally:
         sock.close()
-        places.release_on_behalf_of(holder)
+        places.give_back(holder)

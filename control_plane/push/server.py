@@ -26,7 +26,7 @@ from control_plane.push.office import Office
 from control_plane.push.session import Session
 from control_plane.push.visit import Visit, greet
 from mesh.wire import ALPN, MAX_FRAME_TO_CONTROL_PLANE, Hello, Nack
-from transport import Budget, NotTls, OverBudget, TlsFailed, TlsStream, serve
+from transport import Budget, NotTls, OverBudget, Places, TlsFailed, TlsStream, serve
 
 GOODBYE_SECONDS = 0.5
 MAX_FRAME_OF_A_VISITOR = 32 * 1024  # a Hello, or a CSR and a token
@@ -56,7 +56,7 @@ class PushServer:
     async def serve(self, listeners: Sequence[trio.SocketListener]) -> None:
         """Accept until cancelled, then end every link."""
         limits = self.office.limits
-        places = trio.CapacityLimiter(limits.links + limits.unauthenticated_links)
+        places = Places(limits.links + limits.unauthenticated_links)
         async with trio.open_nursery() as nursery:
             await serve(listeners, self._handle, nursery=nursery, places=places, on_error=self._unforeseen)
 

@@ -87,9 +87,13 @@ class Conversation:
         head: RequestHead | None = None
         failure: HttpRefused | Aborted | None = None
         try:
-            head = await self._client.next_head(self._route.patience())
+            with self._proxy.places.idle() as place:
+                head = await self._client.next_head(self._route.patience())
         except (HttpRefused, Aborted) as met:
             failure = met
+        if place.cancelled_caught:
+            self._proxy.metrics.refused(self._route.direction, Reason.OVER_LIMIT)
+            failure = Aborted(Reason.OVER_LIMIT)
         if head is None and failure is None:
             return False
         goes_on = False
@@ -99,7 +103,8 @@ class Conversation:
             elif isinstance(failure, HttpRefused):
                 goes_on = await self._answer(failure, None, record)
             else:
-                raise Aborted(Reason.DOWNSTREAM_RESET)
+                assert failure is not None
+                raise failure
         return goes_on
 
     @contextmanager

@@ -9,7 +9,8 @@ import trio
 from attrs import define, field
 
 from control_plane.metrics import Metrics
-from control_plane.observe import WRITE_TIMEOUT, serve_observe
+from control_plane.observe import serve_observe
+from control_plane.web import WRITE_TIMEOUT
 from transport import listen
 
 
@@ -96,15 +97,35 @@ async def test_there_is_nothing_else(observed: Observed, method: str, path: str,
     assert (await observed.get(path, method=method))[0] == status
 
 
-async def test_connections_are_bounded_and_the_next_is_served_when_one_ends(observed: Observed) -> None:
-    held = [await trio.open_tcp_stream("127.0.0.1", observed.port) for _ in range(2)]
-    with trio.move_on_after(0.2) as patience:
-        await observed.get("/live")
-    assert patience.cancelled_caught
-    for stream in held:
-        await stream.aclose()
+async def heard(stream: trio.SocketStream) -> None:
+    """The whole answer of /live."""
+    answer = b""
+    while not answer.endswith(b"live\n"):
+        answer += await stream.receive_some()
+
+
+async def test_connections_are_bounded_and_the_one_that_waited_longest_gives_way(observed: Observed) -> None:
+    request = b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    first, second = [await trio.open_tcp_stream("127.0.0.1", observed.port) for _ in range(2)]
+    for stream in (second, first):  # so that `second` is the one that waits since longer ago
+        await stream.send_all(request)
+        await heard(stream)
     with trio.fail_after(5):
         assert (await observed.get("/live"))[0] == 200
+        assert await second.receive_some() == b""
+        await first.send_all(request)
+        await heard(first)
+    assert observed.metrics.gave_way.labels("observe")._value.get() == 1
+    for stream in (first, second):
+        await stream.aclose()
+
+
+async def test_a_client_that_has_ended_its_side_is_not_held_on_to(observed: Observed) -> None:
+    stream = await trio.open_tcp_stream("127.0.0.1", observed.port)
+    await stream.send_eof()
+    with trio.fail_after(5):
+        assert await stream.receive_some() == b""
+    await stream.aclose()
 
 
 async def test_a_client_that_does_not_read_cannot_hold_up_the_end(observed: Observed) -> None:

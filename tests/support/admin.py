@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,13 @@ from control_plane.admin.client import Client
 from control_plane.admin.server import serve
 from control_plane.advance import Advance
 from control_plane.authority import open_authority
+from control_plane.metrics import Metrics
 from control_plane.push.links import Link, Links
 from control_plane.state import State
 from control_plane.store.store import Store
 from mesh.wire import Ack, Announce, Listener, Nack, Snapshot
+
+MAX_CONNECTIONS = 4
 
 
 @define
@@ -115,7 +119,7 @@ def _in_thread(socket: Path, backend: Backend) -> Iterator[None]:
 
     async def main() -> None:
         async with trio.open_nursery() as nursery:
-            await nursery.start(serve, socket, backend)
+            await nursery.start(partial(serve, max_connections=MAX_CONNECTIONS), socket, backend, Metrics())
             running.append((trio.lowlevel.current_trio_token(), nursery.cancel_scope))
             started.set()
 

@@ -37,7 +37,7 @@ from mesh.wire import (
 )
 from sidecar.channel import Channel, LinkFailed
 from tests.support.pki import Pki
-from transport import TlsStream, serve
+from transport import Places, TlsStream, serve
 
 WORKLOAD = WorkloadName("shop", "checkout")
 TOKEN = "dwt_the-right-one"
@@ -91,7 +91,7 @@ class Simulator:
     async def listen(self, nursery: trio.Nursery) -> int:
         """Serve over real TLS on a free port of loopback, and return it."""
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        places = trio.CapacityLimiter(100)
+        places = Places(100)
         errors: list[Exception] = []
 
         async def accept() -> None:

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 import trio
 import trio.testing
 
-from transport import CannotAccept, Handler, dial, listen, serve
+from transport import CannotAccept, Handler, Places, dial, listen, serve
 from transport.accept import PAUSE_SECONDS
 
 
@@ -22,7 +22,7 @@ async def serving(handler: Handler, *, places: int = 100) -> AsyncIterator[tuple
     async with trio.open_nursery() as nursery:
 
         async def run() -> None:
-            limit = trio.CapacityLimiter(places)
+            limit = Places(places)
             await serve(listeners, handler, nursery=nursery, places=limit, on_error=errors.append)
 
         nursery.start_soon(run)

@@ -6,6 +6,7 @@ import pwd
 import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from control_plane.admin import reading
 from control_plane.admin.client import Client
 from control_plane.admin.server import serve
 from control_plane.admin.unix_socket import SocketRefused
+from control_plane.metrics import Metrics
 from tests.support.admin import AdminHouse
 
 
@@ -147,13 +149,13 @@ def test_another_user_is_shut_out_even_where_the_socket_is_open(house: AdminHous
 
 async def test_a_second_server_on_the_same_socket_does_not_start(house: AdminHouse) -> None:
     with pytest.raises(SocketRefused):
-        await serve(house.socket, house.backend)
+        await serve(house.socket, house.backend, Metrics(), max_connections=4)
 
 
 async def test_the_socket_goes_away_with_the_server(house: AdminHouse, short_directory: Path) -> None:
     path = short_directory / "second.sock"
     async with trio.open_nursery() as nursery:
-        await nursery.start(serve, path, house.backend)
+        await nursery.start(partial(serve, max_connections=4), path, house.backend, Metrics())
         assert path.is_socket()
         nursery.cancel_scope.cancel()
     assert not path.exists()
