@@ -52,9 +52,13 @@ async def connect_workload(proxy: Proxy, destination: Destination, connect: Call
     while len(tried) < proxy.limits.dial_attempts and (endpoint := choose(endpoints, proxy.loads, tried=tried)):
         tried.append(endpoint)
         try:
-            return await connect(endpoint)
+            connected = await connect(endpoint)
         except UpstreamFailed as failed:
             failure = failed
+            proxy.loads.failed(endpoint)
+        else:
+            proxy.loads.reached(endpoint)
+            return connected
     raise failure
 
 

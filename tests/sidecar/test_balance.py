@@ -1,10 +1,12 @@
-"""The less loaded of two random endpoints, and never one that was tried."""
+"""The less loaded of two random endpoints, never one that was tried, and last who could not be reached."""
 
 import random
 from collections import Counter
 
+import trio.testing
+
 from mesh.wire import Endpoint
-from sidecar.balance import Loads, choose
+from sidecar.balance import AVOID_SECONDS, FORGET_SECONDS, Loads, choose
 
 
 def endpoints(count: int) -> list[Endpoint]:
@@ -44,3 +46,29 @@ def test_the_most_loaded_of_many_is_never_chosen() -> None:
     loads, draw = Loads(), random.Random(7)
     with loads.calling(overloaded):
         assert overloaded not in {choose([overloaded, *others], loads, draw=draw) for _ in range(500)}
+
+
+async def test_who_could_not_be_reached_comes_last_until_one_call_finds_it_again(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    dead, alive = endpoints(2)
+    loads = Loads()
+    loads.failed(dead)
+    with loads.calling(alive):  # the dead one looks idle
+        assert {choose([dead, alive], loads) for _ in range(20)} == {alive}
+        assert choose([dead, alive], loads, tried=[alive]) == dead
+        assert choose([dead], loads) == dead
+        await trio.sleep(AVOID_SECONDS)
+        assert [choose([dead, alive], loads) for _ in range(20)] == [dead] + [alive] * 19
+        loads.reached(dead)
+        assert choose([dead, alive], loads) == dead
+
+
+async def test_who_is_never_chosen_again_is_forgotten(autojump_clock: trio.testing.MockClock) -> None:
+    gone, other = endpoints(2)
+    loads = Loads()
+    loads.failed(gone)
+    await trio.sleep(AVOID_SECONDS + FORGET_SECONDS)
+    loads.failed(other)
+    assert not loads.is_avoided(gone)
+    assert list(loads._avoided) == [other]

@@ -8,6 +8,7 @@ A caller that keeps its connection makes a new one only where the other end clos
 """
 
 import json
+import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -22,9 +23,13 @@ PAUSE = 0.005  # between two requests of one caller: the machine is shared
 
 @frozen
 class Answer:
-    """One request's fate. `status` is 0 where the connection ended before a whole answer; `reason` is Doorward's."""
+    """One request's fate. `status` is 0 where the connection ended before a whole answer; `reason` is Doorward's.
 
-    at: float  # trio's time at its end
+    `began` and `at` are trio's times before it was sent and at its end.
+    """
+
+    began: float
+    at: float
     status: int
     reason: str = ""
     detail: str = ""
@@ -47,6 +52,15 @@ class Load:
         """Requests that were sent and not answered yet."""
         return self.asked - len(self.answers)
 
+    def failed_between(self, begin: float, end: float = math.inf) -> int:
+        """How many of the calls that were begun from `begin` until before `end` failed, by trio's time."""
+        return sum(begin <= each.began < end for each in self.failed)
+
+    def forget(self) -> None:
+        """Begin a new page, with what is in flight."""
+        self.asked = self.in_flight
+        self.answers.clear()
+
     async def goes_on(self, more: int = 50, seconds: float = 60.0) -> None:
         """Return after `more` further answers."""
         wanted = len(self.answers) + more
@@ -58,9 +72,9 @@ class Load:
             while not true():
                 await trio.sleep(0.01)
 
-    def since(self, moment: float) -> list[Answer]:
-        """What was answered after that moment of trio's time."""
-        return [each for each in self.answers if each.at > moment]
+    def begun_since(self, moment: float) -> list[Answer]:
+        """The answers to what was asked at that moment of trio's time or later."""
+        return [each for each in self.answers if each.began >= moment]
 
 
 @asynccontextmanager
@@ -86,14 +100,14 @@ async def _call(address: str, request: bytes, load: Load, over: trio.Event, paus
     try:
         while not over.is_set():
             load.asked += 1
-            goes_on = False
+            began, goes_on = trio.current_time(), False
             try:
                 with trio.fail_after(PATIENCE):
                     stream = stream or await connect(address)
                     await stream.send_all(request)
-                    answer, goes_on = await _answer(stream)
+                    answer, goes_on = await _answer(stream, began)
             except (OSError, trio.BrokenResourceError, trio.TooSlowError) as error:
-                answer = Answer(trio.current_time(), 0, type(error).__name__, str(error))
+                answer = Answer(began, trio.current_time(), 0, type(error).__name__, str(error))
             load.answers.append(answer)
             if not goes_on and stream is not None:
                 stream.socket.close()
@@ -104,19 +118,19 @@ async def _call(address: str, request: bytes, load: Load, over: trio.Event, paus
             stream.socket.close()
 
 
-async def _answer(stream: trio.SocketStream) -> tuple[Answer, bool]:
+async def _answer(stream: trio.SocketStream, began: float) -> tuple[Answer, bool]:
     """One whole answer, framed by Content-Length, and whether the connection goes on behind it."""
     received = b""
     while b"\r\n\r\n" not in received or len(received) < _whole(received):
         chunk = await stream.receive_some(65536)
         if not chunk:
-            return Answer(trio.current_time(), 0, "closed", f"{len(received)} bytes had come"), False
+            return Answer(began, trio.current_time(), 0, "closed", f"{len(received)} bytes had come"), False
         received += chunk
     head, _, body = received.partition(b"\r\n\r\n")
     status = int(head.split(None, 2)[1])
     said = json.loads(body) if status != 200 else {}
     goes_on = b"connection: close" not in head.lower()
-    return Answer(trio.current_time(), status, said.get("reason", ""), said.get("detail", "")), goes_on
+    return Answer(began, trio.current_time(), status, said.get("reason", ""), said.get("detail", "")), goes_on
 
 
 def _whole(received: bytes) -> int:
