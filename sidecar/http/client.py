@@ -135,7 +135,7 @@ class Client:
     async def _first_byte(self, patience: float) -> bool:
         with trio.move_on_after(patience) as self._waiting:
             try:
-                self._reader.feed(await self.stream.receive_some())
+                self._reader.feed(await self.stream.receive_some(self._limits.buffer_bytes))
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return False
         self._waiting = None
@@ -143,7 +143,7 @@ class Client:
 
     async def _receive(self) -> None:
         try:
-            self._reader.feed(await self.stream.receive_some())
+            self._reader.feed(await self.stream.receive_some(self._limits.buffer_bytes))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             raise Aborted(Reason.DOWNSTREAM_RESET) from None
 

@@ -252,7 +252,7 @@ class Exchange:
 
     async def _receive(self) -> None:
         try:
-            data = await self._upstream.stream.receive_some()
+            data = await self._upstream.stream.receive_some(self._limits.buffer_bytes)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             raise Failed(Reason.UPSTREAM_RESET, "the upstream cut the connection off") from None
         self.answered = self.answered or bool(data)
