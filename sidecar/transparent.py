@@ -64,7 +64,7 @@ async def _listen(proxy: Proxy, hosts: tuple[str, str], port: int) -> list[trio.
     except OSError as error:
         if error.errno not in _NO_IPV6:
             raise
-    proxy.listening.extend(Address(host, port) for host in hosts[: len(listeners)])
+    proxy.listening.extend(Address(*listener.socket.getsockname()[:2]) for listener in listeners)
     return listeners
 
 

@@ -135,6 +135,41 @@ def test_one_port_cannot_speak_two_protocols() -> None:
     assert "port 80 is declared http and tcp" in text
 
 
+def test_transparent_mode_is_switched_on_by_its_flag_alone_or_in_words() -> None:
+    assert load({**REQUIRED, "transparent": ["true"]}, {}, {}).transparent
+    assert load(REQUIRED, {"DOORWARD_TRANSPARENT": "true"}, {}).transparent
+    assert load(REQUIRED, {}, {"transparent": True}).transparent
+    assert not load(REQUIRED, {"DOORWARD_TRANSPARENT": "false"}, {"transparent": True}).transparent
+    (fault,) = faults(environ={"DOORWARD_TRANSPARENT": "yes"})
+    assert fault == "DOORWARD_TRANSPARENT: 'yes': is neither; write true or false"
+
+
+def test_what_only_transparent_mode_heeds_is_refused_without_it() -> None:
+    given = {"ports": ["8080/http"], "mesh_cidrs": ["10.0.0.0/8"], "egress": ["registry-only"]}
+    assert {fault.partition(":")[0] for fault in faults(given)} == {"--ports", "--mesh-cidrs", "--egress"}
+    settings = load({**REQUIRED, **given, "transparent": ["true"]}, {}, {})
+    assert [str(port) for port in settings.ports] == ["8080/http"]
+    assert [str(cidr) for cidr in settings.mesh_cidrs] == ["10.0.0.0/8"]
+
+
+@pytest.mark.parametrize("name", ["ports", "mesh_cidrs", "egress", "transparent_inbound_port"])
+def test_a_wrong_word_of_transparent_mode_says_what_to_write(name: str) -> None:
+    (fault,) = faults({"transparent": ["true"], name: ["10.0.0.7/8"]})
+    assert fault.startswith(f"--{name.replace('_', '-')}: '10.0.0.7/8': ")
+    assert "; write " in fault
+
+
+def test_a_listener_where_redirected_connections_arrive_is_refused() -> None:
+    transparent = {"transparent": ["true"], "inbound": ["0.0.0.0:15006=127.0.0.1:8080/http"]}
+    (fault,) = faults(transparent)
+    assert "15006 is taken by another listener of this sidecar" in fault
+
+
+def test_a_declared_port_speaks_one_protocol() -> None:
+    (fault,) = faults({"transparent": ["true"], "ports": ["8080/http", "8080/tcp"]})
+    assert fault == "--ports: port 8080 is declared http and tcp; write one"
+
+
 def test_an_outbound_listener_that_others_could_use_is_refused() -> None:
     (text,) = faults({"outbound": ["0.0.0.0:9001=shop/payments:8080"]})
     assert "lend this workload's identity" in text

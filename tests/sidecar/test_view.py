@@ -37,6 +37,15 @@ def test_endpoints_are_found_by_workload_and_port(pki: Pki) -> None:
     assert view.endpoints_of(WorkloadName("shop", "nobody"), PORT) == ()
 
 
+def test_only_confirmed_endpoints_are_found_by_address(pki: Pki) -> None:
+    sure, unsure = evolve(endpoint(pki, "shop/payments", 1), confirmed=True), endpoint(pki, "shop/payments", 2)
+    view = view_of(pki, endpoints=[sure, unsure, evolve(unsure, address="10.0.0.9")])
+    assert view.endpoints_at("127.0.0.1", PORT) == (sure,)
+    assert view.is_in_mesh("127.0.0.1")
+    assert view.endpoints_at("10.0.0.9", PORT) == ()
+    assert not view.is_in_mesh("10.0.0.9")
+
+
 def test_a_snapshot_with_a_bad_policy_is_refused_whole(pki: Pki) -> None:
     bad = allow_policy("checkout", "payments", 8080)
     del bad["spec"]["from"]

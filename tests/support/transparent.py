@@ -144,7 +144,7 @@ async def _start_applications(pods: Pods, nursery: trio.Nursery) -> None:
 
 
 async def _answer(pods: Pods, port: int, stream: trio.SocketStream) -> None:
-    """Keep what came, and answer it once, in HTTP, which a raw TCP client does not mind; then wait for the other end."""
+    """Keep what came, and answer it once, in HTTP, which no raw TCP client minds; then wait for the other end."""
     try:
         async with stream:
             if received := await stream.receive_some():

@@ -5,7 +5,7 @@ import socket
 import pytest
 import trio
 
-from transport import ConnectRefused, ConnectTimeout, ConnectUnreachable, dial
+from transport import ConnectRefused, ConnectTimeout, ConnectUnreachable, Dialled, dial, original_destination
 
 
 async def free_port() -> int:
@@ -57,4 +57,60 @@ async def test_a_name_is_tried_address_by_address() -> None:
         trio.socket.set_custom_hostname_resolver(Resolver())
         stream = await dial("payments.example", 1, deadline=5)
         assert stream.peername == listening.getsockname()
+        stream.abort()
+
+
+async def test_the_near_end_is_the_one_that_is_asked_for() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        stream = await dial(*listening.getsockname(), deadline=5, source="127.0.0.9")
+        assert stream.socket.getsockname()[0] == "127.0.0.9"
+        stream.abort()
+        with pytest.raises(ConnectUnreachable, match="assign requested address"):
+            await dial(*listening.getsockname(), deadline=5, source="192.0.2.1")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_a_dialled_connection_is_known_before_it_can_be_accepted_and_until_it_is_closed(host: str) -> None:
+    dialled, known = Dialled(), []
+    with trio.socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listening:
+        await listening.bind((host, 0))
+        listening.listen()
+
+        async def accept() -> None:
+            sock, (address, port, *_) = await listening.accept()
+            known.append((address, port))
+            assert (address, port) in dialled
+            sock.close()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(accept)
+            stream = await dial(host, listening.getsockname()[1], deadline=5, dialled=dialled)
+    assert known == [stream.socket.getsockname()[:2]]
+    stream.abort()
+    assert known[0] not in dialled
+
+
+async def test_what_failed_to_connect_is_not_known() -> None:
+    class Noting(Dialled):
+        def add(self, sock: trio.socket.SocketType) -> None:
+            names.append(sock.getsockname())
+            super().add(sock)
+
+    names: list[tuple[str, int]] = []
+    dialled = Noting()
+    with pytest.raises(ConnectRefused):
+        await dial("127.0.0.1", await free_port(), deadline=5, dialled=dialled)
+    (name,) = names
+    assert name not in dialled
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_a_connection_that_nothing_redirected_was_meant_for_the_listener_or_for_nobody(host: str) -> None:
+    with trio.socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listening:
+        await listening.bind((host, 0))
+        listening.listen()
+        stream = await dial(*listening.getsockname()[:2], deadline=5)
+        accepted, _ = await listening.accept()
+        with accepted:
+            assert original_destination(accepted) in (None, listening.getsockname()[:2])
         stream.abort()

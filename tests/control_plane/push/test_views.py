@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from certs.spiffe import WorkloadName
 from control_plane.push.views import Picture, view_for
 from control_plane.store.records import Ban, Contents, Lease, StoredPolicy
-from mesh.wire import decode, encode, snapshot_hash
+from mesh.wire import EVERY_DESTINATION, decode, encode, snapshot_hash
 from tests.support.examples import examples
 from tests.support.plane import allow
 
@@ -92,6 +92,20 @@ def test_a_view_is_exactly_what_concerns_the_workload(
     assert (view.epoch, view.number) == (contents.epoch, contents.number)
     assert (view.bans, view.roots) == (("serial:10", "serial:7"), ROOTS)
     assert view.hash == snapshot_hash(view)
+
+
+@given(contents=CONTENTS, workload=NAMES, destinations=DESTINATIONS, confirmed=st.sets(st.integers(0, 8)))
+def test_who_wants_every_destination_is_told_what_was_confirmed(
+    contents: Contents, workload: WorkloadName, destinations: list[str], confirmed: set[int]
+) -> None:
+    leases = tuple(evolve(lease, confirmed=place in confirmed) for place, lease in enumerate(contents.leases))
+    contents = evolve(contents, leases=leases)
+    view = view_for(workload, [EVERY_DESTINATION, *destinations], Picture.build(contents, 1, ROOTS))
+    assert {(endpoint.address, endpoint.confirmed) for endpoint in view.endpoints} == {
+        (lease.address, lease.confirmed)
+        for lease in leases
+        if lease.confirmed or f"{lease.workload}:{lease.port}" in destinations
+    }
 
 
 @given(contents=CONTENTS, workload=NAMES, destinations=DESTINATIONS, seed=st.randoms())

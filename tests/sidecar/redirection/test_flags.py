@@ -77,7 +77,8 @@ def test_what_is_no_uid_is_refused(text: str) -> None:
     [
         ("10.0.0.7/8", "is an address inside of the network 10.0.0.0/8"),
         ("fd00::7/64", "is an address inside of the network fd00::/64"),
-        ("fe80::%eth0/64", "has a zone, which no rule can match"),
+        ("fe80::%eth0/64", "has a zone, which no network of addresses can have"),
+        ("::ffff:10.0.0.0/104", "maps IPv4 addresses into IPv6, and matches none of them: give the IPv4 network"),
         ("10.0.0.0/33", "is no IP network"),
         ("example.org", "is no IP network"),
         ("10", "is no IP network"),
