@@ -117,8 +117,18 @@ def port(text: str) -> int:
 
 
 def network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
-    """An IP network in CIDR notation."""
-    return ipaddress.ip_network(text)
+    """An IP network in CIDR notation, of which no address is left out unseen."""
+    if "%" in text:
+        raise ValueError("has a zone, which no network of addresses can have")
+    try:
+        found = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError("is no IP network") from None
+    if ipaddress.ip_address(text.partition("/")[0]) != found.network_address:
+        raise ValueError(f"is an address inside of the network {found}")
+    if found.version == 6 and found.network_address.ipv4_mapped is not None:
+        raise ValueError("maps IPv4 addresses into IPv6, and matches none of them: give the IPv4 network")
+    return found
 
 
 def switch(text: str) -> bool:

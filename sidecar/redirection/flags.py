@@ -1,14 +1,14 @@
 """What was given on the command line to a Redirection. Every flag takes texts; all that is wrong is said at once."""
 
-import ipaddress
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from attrs import frozen
 
+from sidecar import parsing
 from sidecar.loading import Fault, SettingsFault
-from sidecar.redirection.rules import HIGHEST_PORT, HIGHEST_UID, Network, Ports, Redirection, conflicts
+from sidecar.redirection.rules import HIGHEST_PORT, HIGHEST_UID, Ports, Redirection, conflicts
 
 MAX_SHOWN: Final = 120  # characters of a wrong value in a message
 
@@ -49,19 +49,6 @@ def uid(text: str) -> int:
     return _number(text, 0, HIGHEST_UID, "is no UID")
 
 
-def network(text: str) -> Network:
-    """An IP network in CIDR notation."""
-    if "%" in text:
-        raise ValueError("has a zone, which no rule can match")
-    try:
-        found = ipaddress.ip_network(text, strict=False)
-    except ValueError:
-        raise ValueError("is no IP network") from None
-    if ipaddress.ip_address(text.partition("/")[0]) != found.network_address:
-        raise ValueError(f"is an address inside of the network {found}")
-    return found
-
-
 _PORTS: Final = "ports from 1 to 65535 or ranges of them, such as 8080,9000-9010"
 _UIDS: Final = f"numbers from 0 to {HIGHEST_UID}, such as 1000"
 
@@ -79,7 +66,7 @@ FLAGS: Final = (
     Flag("exclude_outbound_ports", ports, _PORTS, "Ports to which connections go straight out.", "PORTS", many=True),
     Flag(
         "exclude_outbound_addresses",
-        network,
+        parsing.network,
         "IP networks, such as 169.254.169.254/32,fd00::/8",
         "Networks to which connections go straight out.",
         "CIDRS",

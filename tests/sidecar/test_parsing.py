@@ -80,6 +80,6 @@ def test_what_others_cannot_dial_is_not_advertised(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["fe80::%eth0/64", "::ffff:10.0.0.0/104", "10.0.0.7/8", "10", "example.org", ""])
 def test_a_network_that_would_silently_match_nothing_is_none(text: str) -> None:
-    with pytest.raises(ValueError, match="zone|maps|inside|is no IP network"):
+    with pytest.raises(ValueError, match=r"zone|maps|inside|is no IP network"):
         parsing.network(text)
     assert str(parsing.network("10.0.0.0/8")) == "10.0.0.0/8"
