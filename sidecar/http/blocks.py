@@ -38,7 +38,7 @@ class Block:
 
     def _judge_lines(self, buffer: bytearray) -> None:
         if buffer and self._start_line is not None:
-            refusals.check_first_byte(buffer[0])
+            self._start_line.begun(bytes(buffer[:16]))
         while end := buffer.find(b"\n", self._judged, self._limit) + 1:
             refusals.check_line(bytes(buffer[self._judged : end]), self._lines, self._start_line)
             self._judged, self._lines = end, self._lines + 1

@@ -26,6 +26,7 @@ from sidecar.http.pool import Pooled
 from sidecar.relay import Ending, Tally, relay
 from sidecar.settings import Limits
 
+MAX_INTERIM: Final = 100  # 1xx before one response: a server that says "still at it" every few seconds has fewer
 PROMPT_SECONDS: Final = 0.5  # for a response to begin before the client is watched for going away
 GRACE_SECONDS: Final = 1.0  # for another sidecar, which waits as long for its application, to say why it gave up
 
@@ -197,6 +198,7 @@ class Exchange:
 
     async def _response_head(self) -> ResponseHead:
         """The final head, or 101. Other interim responses are passed on, to who can know them (RFC 9110 §15.2)."""
+        left = MAX_INTERIM
         while True:
             event = self._at_hand()
             if event is None:
@@ -205,6 +207,9 @@ class Exchange:
             assert isinstance(event, ResponseHead)
             if not event.interim or event.status == 101:
                 return event
+            if not left:
+                raise Failed(Reason.UPSTREAM_MALFORMED, "the upstream sent interim responses without end")
+            left -= 1
             if self._request.head.version == (1, 1):
                 fields = headers.response_fields(event, own=self._own)
                 await self._client.send(writing.response_head(event.status, event.reason, fields, Body.NONE))
@@ -233,7 +238,9 @@ class Exchange:
             if event is None:
                 await self._receive_body()
         upstream.finished = in_time
-        upstream.keep = in_time and head.persistent and not upstream.reader.buffered and not upstream.reader.ended
+        # Some applications send a withheld body after all, maybe later; a sidecar does not.
+        clean = not (head.withholds and self._own) and not upstream.reader.buffered and not upstream.reader.ended
+        upstream.keep = in_time and head.persistent and clean
         upstream.patience = headers.keep_alive_seconds(head)
         self.goes_on = goes_on
 

@@ -64,12 +64,15 @@ class ResponseHead:
         return self.status < 200
 
     @property
+    def withholds(self) -> bool:
+        """Whether it announces a body that does not follow: to HEAD, and with 204 and 304."""
+        return self.framing is Body.NONE and bool(self.announced)
+
+    @property
     def persistent(self) -> bool:
         """Whether the upstream lets the connection live on once this message has been read to its end."""
-        # Some servers send a 204 a body after all: behind such a head nothing can be trusted.
         return (
             self.version == (1, 1)
-            and not (self.status == 204 and self.announced)
             and self.framing is not Body.UNTIL_CLOSE
             and b"close" not in elements(self.fields, b"connection")
         )

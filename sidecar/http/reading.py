@@ -74,7 +74,7 @@ class RequestReader(_Reader):
     """Reads the requests of one connection. `head_bytes` bounds a head, and the trailers of a body."""
 
     def __init__(self, head_bytes: int) -> None:
-        super().__init__(head_bytes, refusals.check_request_line)
+        super().__init__(head_bytes, refusals.REQUEST_LINE)
 
     def next_event(self) -> RequestHead | bytes | End | None:
         """The next thing that the client says. Raises HttpRefused; Truncated where its stream ended too early."""
@@ -92,7 +92,7 @@ class ResponseReader(_Reader):
     """Reads the responses of one connection. Whatever is refused is the upstream's fault: 502."""
 
     def __init__(self, head_bytes: int) -> None:
-        super().__init__(head_bytes, refusals.check_status_line)
+        super().__init__(head_bytes, refusals.STATUS_LINE)
         self._method = ""
 
     def expect(self, method: str) -> None:

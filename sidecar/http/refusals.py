@@ -10,12 +10,11 @@ import re
 from collections.abc import Callable
 from typing import Final, NoReturn
 
+from attrs import frozen
+
 from mesh.policy.reasons import Reason
 from sidecar.http.failures import HttpRefused
 from sidecar.http.heads import Fields
-
-StartLine = Callable[[bytes], None]
-"""Judges a start line, given without its CRLF. Raises HttpRefused."""
 
 MAX_FIELDS: Final = 256  # field lines of one head: each costs a Python object or three
 
@@ -33,9 +32,17 @@ FOLD: Final = bytes(b if chr(b).isalnum() and b < 128 else ord("-") for b in ran
 """For bytes.translate: how gateways that make variables of field names (CGI, WSGI) may see a name (law 17)."""
 
 
+@frozen
+class StartLine:
+    """Judges a start line. Both raise HttpRefused."""
+
+    begun: Callable[[bytes], None]  # given what has arrived of it, at least one byte: its end is not waited for in vain
+    whole: Callable[[bytes], None]  # given all of it, without its CRLF
+
+
 def check_request_head(raw: bytes) -> None:
     """Judge a request's head, from its first byte to the empty line. Raises HttpRefused."""
-    fields = _fields(raw, check_request_line)
+    fields = _fields(raw, REQUEST_LINE)
     version = raw[: raw.index(b"\r")][-3:]
     _check_framing(fields, version)
     _check_host(fields, version)
@@ -44,7 +51,7 @@ def check_request_head(raw: bytes) -> None:
 def check_response_head(raw: bytes) -> None:
     """Judge a response's head, from its first byte to the empty line. Raises HttpRefused, always with 502."""
     try:
-        _check_framing(_fields(raw, check_status_line), raw[5:8])
+        _check_framing(_fields(raw, STATUS_LINE), raw[5:8])
     except HttpRefused as refused:
         raise blamed_on_upstream(refused) from None
 
@@ -65,12 +72,12 @@ def check_line(line: bytes, number: int, start_line: StartLine | None) -> tuple[
     `start_line` judges line 0; None: there is none. A bare LF or CR is refused (RFC 9112 §2.2).
     """
     if number == 0 and start_line is not None:
-        check_first_byte(line[0])
+        start_line.begun(line)
     if not line.endswith(b"\r\n") or line.find(b"\r") != len(line) - 2:
         _malformed("a line ends with something else than CRLF")
     content = line[:-2]
     if number == 0 and start_line is not None:
-        start_line(content)
+        start_line.whole(content)
         return None
     if not content:
         return None
@@ -82,13 +89,12 @@ def check_line(line: bytes, number: int, start_line: StartLine | None) -> tuple[
     return found[1], found[2].strip(b" \t")
 
 
-def check_first_byte(first: int) -> None:
-    """What cannot begin a message is refused at once, without waiting for a line's end. Raises HttpRefused."""
-    if not (first < 0x7F and chr(first).isalpha()):
+def _check_request_begun(line: bytes) -> None:
+    if not (line[0] < 0x7F and chr(line[0]).isalpha()):
         raise HttpRefused(Reason.NOT_HTTP, 400, "this is no HTTP/1.1")
 
 
-def check_request_line(line: bytes) -> None:
+def _check_request_line(line: bytes) -> None:
     """Raises HttpRefused for anything but `METHOD target HTTP/1.0` or `1.1`, and for CONNECT (law 15)."""
     found = _REQUEST_LINE.fullmatch(line)
     if found is None:
@@ -103,11 +109,20 @@ def check_request_line(line: bytes) -> None:
         _malformed("only OPTIONS may ask for *")
 
 
-def check_status_line(line: bytes) -> None:
+def _check_status_begun(line: bytes) -> None:
+    if not b"HTTP/1.".startswith(line[:7]):
+        _malformed("the response does not begin as one of HTTP/1.0 or HTTP/1.1")
+
+
+def _check_status_line(line: bytes) -> None:
     """Raises HttpRefused for anything but `HTTP/1.0 NNN [reason]` or `1.1`."""
     found = _STATUS_LINE.fullmatch(line)
     if found is None or found[1] not in _VERSIONS:
         _malformed("the status line is not one of HTTP/1.0 or HTTP/1.1")
+
+
+REQUEST_LINE: Final = StartLine(_check_request_begun, _check_request_line)
+STATUS_LINE: Final = StartLine(_check_status_begun, _check_status_line)
 
 
 def check_host(host: bytes) -> None:

@@ -1,18 +1,17 @@
 """Carrying attempts at smuggling through a door, and holding what reached the application to what was decided."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 
 from tests.laws.conftest import Shop, eventually
+from tests.support.pieces import Cut, whole
 from tests.support.readers import Read
 from tests.support.recording import Recording
 from tests.support.smuggling import Attempt
 
-Cut = Callable[[bytes], Sequence[bytes]]
-
 
 async def assert_one_reading(
-    shop: Shop, recording: Recording, attempts: Iterable[Attempt], *, straight: bool, cut: Cut = lambda raw: [raw]
+    shop: Shop, recording: Recording, attempts: Iterable[Attempt], *, straight: bool, cut: Cut = whole
 ) -> None:
     """Send each attempt on a connection of its own, in the pieces that `cut` makes of it.
 

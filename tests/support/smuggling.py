@@ -49,7 +49,7 @@ HELLO: Final = (Seen("POST", "/", b"hello"),)
 # Transfer-Encoding, alone and beside a Content-Length: what one reader takes for chunked, another does not.
 _CHUNKED = ("Transfer-Encoding: chunked", "TRANSFER-ENCODING: Chunked", "transfer-encoding:chunked")
 _CHUNKED += ("Transfer-Encoding:\tchunked\t", "Transfer-Encoding:   chunked  ")
-_NOT_QUITE_CHUNKED: tuple[str | bytes, ...] = (
+NOT_QUITE_CHUNKED: tuple[str | bytes, ...] = (
     *(f"Transfer-Encoding: {coding}" for coding in ("xchunked", "chunkedx", "chunk", "cow", "identity", "")),
     *(f"Transfer-Encoding: {coding}" for coding in ("identity, chunked", "chunked, identity", "gzip, chunked")),
     *(f"Transfer-Encoding: {coding}" for coding in ("chunked, chunked", "chunked,", ",chunked", "chunked;q=1")),
@@ -83,14 +83,14 @@ _NOT_QUITE_CHUNKED: tuple[str | bytes, ...] = (
 
 _CODINGS = [
     *(Attempt(f"TE {line!r}", _post(line) + _LAST, POST) for line in _CHUNKED),
-    *(Attempt(f"TE {line!r}", _post(line) + _LAST + _HIDDEN) for line in _NOT_QUITE_CHUNKED),
+    *(Attempt(f"TE {line!r}", _post(line) + _LAST + _HIDDEN) for line in NOT_QUITE_CHUNKED),
     *(
         Attempt(f"CL.TE {line!r}", _post("Content-Length: 5", line) + _LAST + _HIDDEN)
-        for line in (*_CHUNKED, *_NOT_QUITE_CHUNKED)
+        for line in (*_CHUNKED, *NOT_QUITE_CHUNKED)
     ),
     *(
         Attempt(f"TE.CL {line!r}", _post(line, "Content-Length: 5") + _LAST + _HIDDEN)
-        for line in (*_CHUNKED, *_NOT_QUITE_CHUNKED)
+        for line in (*_CHUNKED, *NOT_QUITE_CHUNKED)
     ),
     Attempt("TE on HTTP/1.0", _said("POST / HTTP/1.0", "Transfer-Encoding: chunked") + _LAST + _HIDDEN),
     Attempt(
@@ -102,10 +102,10 @@ _CODINGS = [
 ]
 
 # Content-Length
-_LENGTHS = ("+5", "-5", "-0", "5,5", "5, 5", "5,", ",5", "0x5", "5.0", "5e0", "5;", '"5"', "5 5", "5\x0b", "", "0_5")
-_LENGTHS += ("\xb2", "5\xa0", "5h", "five", "\0005", "5\0", "18446744073709551621", "0" * 18 + "5", "9" * 400)
-_LENGTHS += ("\u0665".encode().decode("latin-1"), "\uff15".encode().decode("latin-1"))
-_TWO_LENGTHS = (
+LENGTHS = ("+5", "-5", "-0", "5,5", "5, 5", "5,", ",5", "0x5", "5.0", "5e0", "5;", '"5"', "5 5", "5\x0b", "", "0_5")
+LENGTHS += ("\xb2", "5\xa0", "5h", "five", "\0005", "5\0", "18446744073709551621", "0" * 18 + "5", "9" * 400)
+LENGTHS += ("\u0665".encode().decode("latin-1"), "\uff15".encode().decode("latin-1"))
+TWO_LENGTHS = (
     "Content-Length: 5\r\nContent-Length: 5",
     "Content-Length: 5\r\ncontent-length: 0",
     "Content-Length: 0\r\nContent-Length: 5",
@@ -123,8 +123,8 @@ _TWO_LENGTHS = (
 )
 
 _SIZES = [
-    *(Attempt(f"CL {value!r}", _post(f"Content-Length: {value}") + b"hello" + _HIDDEN) for value in _LENGTHS),
-    *(Attempt(f"CL {lines!r}", _post(lines) + b"hello" + _HIDDEN) for lines in _TWO_LENGTHS),
+    *(Attempt(f"CL {value!r}", _post(f"Content-Length: {value}") + b"hello" + _HIDDEN) for value in LENGTHS),
+    *(Attempt(f"CL {lines!r}", _post(lines) + b"hello" + _HIDDEN) for lines in TWO_LENGTHS),
     Attempt("CL padded", _post("Content-Length: \t 5 \t") + b"hello", HELLO),
     Attempt("CL with leading zeros", _post("Content-Length: 0000005") + b"hello", HELLO),
     Attempt("CL nominated", _post("Connection: content-length", "Content-Length: 5") + b"hello", HELLO),
@@ -151,13 +151,13 @@ _SIZES = [
         _said("GET /1 HTTP/1.1") + _said("PUT /2 HTTP/1.1", "Content-Length: 5") + b"hello" + _said("GET /3 HTTP/1.1"),
         (Seen("GET", "/1"), Seen("PUT", "/2", b"hello"), Seen("GET", "/3")),
     ),
-    Attempt("a faulty one behind a good one", _said("GET / HTTP/1.1") + _post(_TWO_LENGTHS[0]) + b"hello", GET),
+    Attempt("a faulty one behind a good one", _said("GET / HTTP/1.1") + _post(TWO_LENGTHS[0]) + b"hello", GET),
     Attempt("more than the length says", _post("Content-Length: 5") + b"hello\r\n" + _HIDDEN, HELLO),
 ]
 
 # Chunks
 _CHUNK_SIZES = ("+5", "-5", "0x5", "5_0", "_5", "5g", " 5", "\t5", "5 5", "5,5", "5.", "", ";", "\xb5", "five", "5:")
-_CHUNK_SIZES += ("10000000000000005", "0000000000000005", "ffffffffffffffff", "-ffffffffffffffb", "\uff15\0")
+_CHUNK_SIZES += ("10000000000000005", "0000000000000005", "ffffffffffffffff", "-ffffffffffffffb", "\xff5")
 _EXTENSIONS = (";", ";a", ";a=b", ';a="b"', ' ;a="; b"', "; =;;;", ";a=\xe9", "\t;\t", ";" + "a" * 900, " ", "\t ")
 _BAD_EXTENSIONS = (
     ";a\n",
@@ -174,47 +174,57 @@ _BAD_EXTENSIONS = (
 )
 
 
+_BAD_TRAILERS = (
+    "X: a\r\n b",
+    "X: a\nContent-Length: 50",
+    "X : y",
+    ": y",
+    "X",
+    "X: \0",
+    "X: a\rHost: b",
+    " X: y",
+    "X\xe9: y",
+)
+_BAD_TRAILERS += ("GET /smuggled HTTP/1.1", "X: " + "y" * 70_000, "\r\n".join(["X: y"] * 300), "\n", "\r")
+
+BROKEN_CHUNKS: Final = tuple(
+    body.encode("latin-1")
+    for body in (
+        *(f"{size}\r\nhello\r\n0\r\n\r\n" for size in _CHUNK_SIZES),
+        *(f"5{extension}\r\nhello\r\n0\r\n\r\n" for extension in _BAD_EXTENSIONS),
+        *(f"5\r\nhello\r\n0{extension}\r\n\r\n" for extension in _BAD_EXTENSIONS),
+        *(f"5\r\nhello\r\n0\r\n{trailer}\r\n\r\n" for trailer in _BAD_TRAILERS),
+        "5\nhello\r\n0\r\n\r\n",
+        "5\rhello\r\n0\r\n\r\n",
+        "5\r\r\nhello\r\n0\r\n\r\n",
+        "5\r\nhello0\r\n\r\n",
+        "5\r\nhello\n0\r\n\r\n",
+        "5\r\nhello\r0\r\n\r\n",
+        "5\r\nhello\r\r\n0\r\n\r\n",
+        "5\r\nhelloXX0\r\n\r\n",
+        "5\r\nhelloworld\r\n0\r\n\r\n",
+        "4\r\nhello\r\n0\r\n\r\n",
+        "5\r\nhello\r\n\r\n0\r\n\r\n",
+        "5\r\nhello\r\n0\n\r\n",
+        "5\r\nhello\r\n0\r\n\n",
+        "5\r\nhello\r\n0\r\n\r\r\n",
+        "\r\n0\r\n\r\n",
+    )
+)
+"""Chunked bodies that no reader should take: the fault is in a size, an extension, a line's end or a trailer."""
+
+CUT_OFF: Final = (b"", b"5", b"5\r\n", b"5\r\nhel", b"5\r\nhello\r\n", b"0\r\n", b"0\r\nX: y\r\n")
+
+
 def _chunked(body: str | bytes, *lines: str) -> bytes:
-    data = body if isinstance(body, bytes) else "".join(c if ord(c) < 256 else "\xff" for c in body).encode("latin-1")
-    return _post(_CHUNKED[0], *lines) + data
+    return _post(_CHUNKED[0], *lines) + (body if isinstance(body, bytes) else body.encode("latin-1"))
 
 
 _CHUNKS = [
-    *(Attempt(f"chunk size {size!r}", _chunked(f"{size}\r\nhello\r\n0\r\n\r\n") + _HIDDEN) for size in _CHUNK_SIZES),
+    *(Attempt(f"chunks {len(body)} {body[:40]!r}", _chunked(body) + _HIDDEN) for body in BROKEN_CHUNKS),
+    *(Attempt(f"cut off {body!r}", _chunked(body)) for body in CUT_OFF),
     *(Attempt(f"chunk size {s!r}", _chunked(f"{s}\r\nhello\r\n0\r\n\r\n"), HELLO) for s in ("5", "05", "00000005")),
-    *(Attempt(f"fine extension {e[:20]!r}", _chunked(f"5{e}\r\nhello\r\n0{e}\r\n\r\n"), HELLO) for e in _EXTENSIONS),
-    *(
-        Attempt(f"extension {e[:20]!r}", _chunked(f"5{e}\r\nhello\r\n{_LAST.decode()}") + _HIDDEN)
-        for e in _BAD_EXTENSIONS
-    ),
-    *(
-        Attempt(f"last chunk's extension {e[:20]!r}", _chunked(f"5\r\nhello\r\n0{e}\r\n\r\n") + _HIDDEN)
-        for e in _BAD_EXTENSIONS
-    ),
-    *(
-        Attempt(f"chunk {body!r}", _chunked(body) + _HIDDEN)
-        for body in (
-            "5\nhello\r\n0\r\n\r\n",
-            "5\rhello\r\n0\r\n\r\n",
-            "5\r\r\nhello\r\n0\r\n\r\n",
-            "5\r\nhello0\r\n\r\n",
-            "5\r\nhello\n0\r\n\r\n",
-            "5\r\nhello\r0\r\n\r\n",
-            "5\r\nhello\r\r\n0\r\n\r\n",
-            "5\r\nhelloXX0\r\n\r\n",
-            "5\r\nhelloworld\r\n0\r\n\r\n",
-            "4\r\nhello\r\n0\r\n\r\n",
-            "5\r\nhello\r\n\r\n0\r\n\r\n",
-            "5\r\nhello\r\n0\n\r\n",
-            "5\r\nhello\r\n0\r\n\n",
-            "5\r\nhello\r\n0\r\n\r\r\n",
-            "\r\n0\r\n\r\n",
-        )
-    ),
-    *(
-        Attempt(f"cut off {b!r}", _chunked(b))
-        for b in ("", "5", "5\r\n", "5\r\nhel", "5\r\nhello\r\n", "0\r\n", "0\r\nX: y\r\n")
-    ),
+    *(Attempt(f"extension {e[:20]!r}", _chunked(f"5{e}\r\nhello\r\n0{e}\r\n\r\n"), HELLO) for e in _EXTENSIONS),
     Attempt("zeros end a body", _chunked("000\r\n\r\n"), POST),
     Attempt("an empty body", _chunked("0\r\n\r\n"), POST),
     Attempt("one byte each", _chunked("".join(f"1\r\n{c}\r\n" for c in "hello") + "0\r\n\r\n"), HELLO),
@@ -232,22 +242,8 @@ _TRAILERS += (
     "Expect: 100-continue",
 )
 _TRAILERS += ("Upgrade: h2c", "Keep-Alive: 1", "X-Empty:", "X: \xe9", "TE: trailers")
-_BAD_TRAILERS = (
-    "X: a\r\n b",
-    "X: a\nContent-Length: 50",
-    "X : y",
-    ": y",
-    "X",
-    "X: \0",
-    "X: a\rHost: b",
-    " X: y",
-    "X\xe9: y",
-)
-_BAD_TRAILERS += ("GET /smuggled HTTP/1.1", "X: " + "y" * 70_000, "\r\n".join(["X: y"] * 300), "\n", "\r")
-
 _TRAILING = [
     *(Attempt(f"trailer {t!r}", _chunked(f"5\r\nhello\r\n0\r\n{t}\r\n\r\n"), HELLO) for t in _TRAILERS),
-    *(Attempt(f"trailer {t[:30]!r}", _chunked(f"5\r\nhello\r\n0\r\n{t}\r\n\r\n") + _HIDDEN) for t in _BAD_TRAILERS),
     Attempt("a nominated trailer", _chunked("5\r\nhello\r\n0\r\nX: y\r\n\r\n", "Connection: x", "Trailer: X"), HELLO),
 ]
 

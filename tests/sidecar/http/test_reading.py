@@ -193,12 +193,29 @@ def test_garbage_from_the_upstream_is_its_fault(garbage: bytes) -> None:
         (b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\nConnection: keep-alive\r\n\r\n", False),
         (b"HTTP/1.1 200 OK\r\n\r\n", False),
         (b"HTTP/1.1 204 No Content\r\n\r\n", True),
-        (b"HTTP/1.1 204 No Content\r\nContent-Length: 3\r\n\r\n", False),
-        (b"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n", False),
     ],
 )
 def test_when_an_upstream_connection_may_live_on(head: bytes, persistent: bool) -> None:
     assert response(head)[0].persistent is persistent
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "framing", "withholds"),
+    [
+        ("GET", 200, b"Content-Length: 0", False),
+        ("GET", 204, b"X: y", False),
+        ("GET", 204, b"Content-Length: 3", True),
+        ("GET", 204, b"Transfer-Encoding: chunked", True),
+        ("GET", 304, b"Content-Length: 3", True),
+        ("HEAD", 200, b"Content-Length: 0", False),
+        ("HEAD", 200, b"Transfer-Encoding: chunked", True),
+    ],
+)
+def test_when_a_response_withholds_the_body_that_it_announces(
+    method: str, status: int, framing: bytes, withholds: bool
+) -> None:
+    head = response(b"HTTP/1.1 %d x\r\n%s\r\n\r\n" % (status, framing), method=method)[0]
+    assert head.withholds is withholds
 
 
 # Laws ---------------------------------------------------------------------------------------------------------------

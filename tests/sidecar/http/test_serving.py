@@ -8,6 +8,7 @@ import trio
 import trio.testing
 
 from mesh.policy.reasons import Reason
+from sidecar.http.exchange import MAX_INTERIM
 from sidecar.settings import Limits
 from tests.support.conversations import Talk, TalkTo, all_of, expect
 from tests.support.memory import MemoryStream
@@ -106,6 +107,20 @@ async def test_responses_without_a_body_leave_the_connection_usable(
         upstream = await it.upstream(until=b"\r\n\r\n")
         await upstream.send_all(response)
         assert await expect(it.client, received) == received
+
+
+@pytest.mark.parametrize("announced", [b"Content-Length: 5", b"Transfer-Encoding: chunked"])
+@pytest.mark.parametrize(("request_", "status"), [(b"HEAD", b"200"), (b"GET", b"304"), (b"GET", b"204")])
+async def test_a_body_that_comes_after_all_is_no_answer_to_the_next_request(
+    talk: TalkTo, request_: bytes, status: bytes, announced: bytes
+) -> None:
+    it = talk()
+    await it.say(request_ + b" / HTTP/1.1\r\nHost: h\r\n\r\n")
+    upstream = await it.upstream(until=b"\r\n\r\n")
+    await upstream.send_all(b"HTTP/1.1 %s x\r\n%s\r\n\r\n" % (status, announced))
+    await expect(it.client, b"\r\n\r\n")
+    await settled()
+    assert [(each.keep, each.finished) for each in it.route.given_back] == [(False, True)]
 
 
 async def test_a_body_until_close_becomes_chunks_for_http_1_1(talk: TalkTo) -> None:
@@ -258,6 +273,8 @@ async def test_an_early_response_arrives_although_the_upstream_reads_no_more(tal
     "garbage",
     [
         b"SSH-2.0-OpenSSH_9.6\r\n",
+        b"SSH-2.0-OpenSSH",
+        b"HTTP/2",
         b"\x15\x03\x03\x00\x02\x02\x46",
         b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
         b"HTTP/1.1 200 OK\nContent-Length: 0\n\n",
@@ -265,7 +282,7 @@ async def test_an_early_response_arrives_although_the_upstream_reads_no_more(tal
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
     ],
 )
-async def test_garbage_from_the_upstream_is_a_502(talk: TalkTo, garbage: bytes) -> None:
+async def test_garbage_from_the_upstream_is_a_502_at_once(talk: TalkTo, garbage: bytes, autojump_clock: Any) -> None:
     it = talk()
     await it.say(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
     upstream = await it.upstream(until=SENT)
@@ -276,6 +293,22 @@ async def test_garbage_from_the_upstream_is_a_502(talk: TalkTo, garbage: bytes) 
     await it.done.wait()
     assert it.records[0].reason == Reason.UPSTREAM_MALFORMED
     assert not it.route.given_back[0].keep
+
+
+@pytest.mark.parametrize(("count", "status"), [(MAX_INTERIM, b"200"), (MAX_INTERIM + 1, b"502")])
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+async def test_interim_responses_do_not_go_on_for_ever(
+    talk: TalkTo, count: int, status: bytes, version: bytes, autojump_clock: Any
+) -> None:
+    it = talk()
+    await it.say(b"GET / HTTP/%s\r\nHost: h\r\nConnection: close\r\n\r\n" % version)
+    upstream = await it.upstream(until=SENT)
+    await upstream.send_all(
+        b"HTTP/1.1 103 Early Hints\r\n\r\n" * count + b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+    )
+    *hints, final = (await all_of(it.client)).split(b"HTTP/1.1 ")[1:]
+    assert final.startswith(status)
+    assert len(hints) == (MAX_INTERIM if version == b"1.1" else 0)
 
 
 @pytest.mark.parametrize("said", [b"", b"HTTP/1.1 20", b"HTTP/1.1 100 Continue\r\n\r\n"])
