@@ -31,6 +31,11 @@ class Destination:
         """Where an explicit door leads."""
         return cls(outbound.destination, outbound.port, named_by_host=not outbound.unix)
 
+    @property
+    def original(self) -> str:
+        """What the application dialled, where it was redirected; else ""."""
+        return str(Address(self.address, self.port)) if self.address else ""
+
     def endpoints(self, view: View) -> tuple[Endpoint, ...]:
         """Where it can be reached now."""
         if self.address is None:

@@ -75,9 +75,8 @@ def _meant(proxy: Proxy, sock: trio.socket.SocketType) -> Inbound:
     loopback only, or trusts who comes from there, stays out of reach (law 7).
     """
     original = _original(sock)
-    own = any(_is_at(listener, original) for listener in proxy.listening)
-    if own or ip_address(original.host).is_loopback:
-        raise Refused(Reason.NO_ORIGINAL_DESTINATION, f"{original} is no port of the application")
+    if ip_address(original.host).is_loopback:
+        raise Refused(Reason.NO_ORIGINAL_DESTINATION, f"{original} is out of reach for other pods")
     protocol = next((each.protocol for each in proxy.settings.ports if each.port == original.port), "auto")
     bind = Address(*sock.getsockname()[:2])
     return Inbound(bind, original, protocol, source=original.host)
@@ -121,8 +120,3 @@ def _original(sock: trio.socket.SocketType) -> Address:
     if original is None or original == tuple(sock.getsockname()[:2]):
         raise Refused(Reason.NO_ORIGINAL_DESTINATION, "it came straight to the port that takes redirected connections")
     return Address(*original)
-
-
-def _is_at(listener: Address, address: Address) -> bool:
-    everywhere = ip_address(listener.host).is_unspecified
-    return listener.port == address.port and (everywhere or listener.host == address.host)

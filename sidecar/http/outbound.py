@@ -48,7 +48,7 @@ class _OutboundRoute:
     def introduce(self, record: Record) -> None:
         record.source = str(self._proxy.mesh.own)
         record.destination = str(self._destination.workload.in_domain(self._proxy.settings.trust_domain))
-        record.port = self._destination.port
+        record.port, record.original = self._destination.port, self._destination.original
         record.peer_address = self._address
 
     def live(self) -> LiveConnection:

@@ -19,7 +19,7 @@ from certs.tls import client_context
 from examples.demo.local_mesh import Sidecar, wait_until_ready
 from sidecar.settings import INBOUND_PORT, OUTBOUND_PORT, Address
 from sidecar.view import ALPN_TCP
-from tests.support.namespaces import Network
+from tests.support.namespaces import Network, Pod
 from tests.support.stock import program
 from tests.support.transparent import (
     APPLICATION,
@@ -65,11 +65,11 @@ async def pods(network: Network, short_directory: Path) -> AsyncIterator[Pods]:
         yield pods
 
 
-async def recorded(sidecar: Sidecar, reason: str, **wanted: str) -> dict[str, Any]:
-    """The last record with that reason, and these values, in a sidecar's access log, once there is one."""
+async def recorded(sidecar: Sidecar, reason: str, *, behind: int = 0, **wanted: str) -> dict[str, Any]:
+    """The last record with that reason, and these values, behind the first ones of a sidecar's access log."""
     wanted["reason"] = reason
     with trio.fail_after(5):
-        while not (found := [each for each in sidecar.records() if wanted.items() <= each.items()]):
+        while not (found := [each for each in sidecar.records()[behind:] if wanted.items() <= each.items()]):
             await trio.sleep(0.02)
     return found[-1]
 
@@ -84,6 +84,7 @@ async def test_an_unmodified_client_reaches_an_unmodified_server(pods: Pods) -> 
         assert b"x-forwarded-client-cert: By=spiffe://cluster.local/ns/shop/sa/payments;" in seen.data
         assert b"URI=spiffe://cluster.local/ns/shop/sa/checkout\r\n" in seen.data
         assert seen.address == host, "from the pod's own address, not from loopback (law 7)"
+        await recorded(pods.checkout, "", original=str(Address(host, HTTP)), path="/charges")
         denied = await pods.client.run([*curl, f"{url}/refunds"], uid=APPLICATION)
         assert '"reason": "no_policy_matched"' in denied.out
         assert await say(pods.client, host, TCP, b"no HTTP at all") == OK
@@ -103,12 +104,15 @@ class Detour:
 
 async def test_no_detour_leads_around_the_sidecars(pods: Pods, record_property: Callable[[str, object], None]) -> None:
     for host in (pods.server.ipv4, pods.server.ipv6):
-        for detour in [*from_outside(pods, host), *with_a_certificate(pods, host), *from_the_clients_pod(pods, host)]:
+        loopback = await redirected_loopback(pods, "::1" if ":" in host else "127.0.0.1")
+        with_a_key = with_a_certificate(pods, host)
+        for detour in [*from_outside(pods, host), *with_a_key, loopback, *from_the_clients_pod(pods, host)]:
+            before = len(pods.payments.records())
             got = (await detour.go()).partition(": ")[0]
             record_property("said", f"{detour.tries:<96} {got} {detour.reason}")
             assert got in detour.gets, detour.tries
             if detour.reason:
-                await recorded(pods.payments, detour.reason)
+                await recorded(pods.payments, detour.reason, behind=before)
     assert pods.seen == [], "nothing of it reached an application"
 
 
@@ -132,8 +136,19 @@ def with_a_certificate(pods: Pods, host: str) -> Iterator[Detour]:
     ports = {"the sidecar's inbound port": (INBOUND_PORT, "no_original_destination")}
     ports["a port that listens on loopback only"] = DEBUG, "upstream_refused"
     for what, (port, reason) in ports.items():
-        go = partial(say_as_checkout, pods, host, port)
+        go = partial(say_as_checkout, pods, pods.outside, host, port)
         yield Detour(f"with checkout's certificate to {what}, {Address(host, port)}", go, reason=reason)
+
+
+async def redirected_loopback(pods: Pods, local: str) -> Detour:
+    """What somebody else's rule, which redirects loopback too, would open."""
+    iptables = "ip6tables" if ":" in local else "iptables"
+    rule = f"OUTPUT -o lo -p tcp -d {local} --dport {DEBUG} -m owner ! --uid-owner {SIDECAR}"
+    rule += f" -j REDIRECT --to-ports {INBOUND_PORT}"
+    await pods.server.must(iptables, "-t", "nat", "-I", *rule.split())
+    go = partial(say_as_checkout, pods, pods.server, local, DEBUG)
+    tries = f"with checkout's certificate, redirected from loopback, to {Address(local, DEBUG)}"
+    return Detour(tries, go, reason="no_original_destination")
 
 
 def from_the_clients_pod(pods: Pods, host: str) -> Iterator[Detour]:
@@ -151,8 +166,8 @@ def from_the_clients_pod(pods: Pods, host: str) -> Iterator[Detour]:
         yield Detour(f"from checkout over loopback to its sidecar's {what} port, {Address(local, port)}", go)
 
 
-async def say_as_checkout(pods: Pods, host: str, port: int) -> str:
-    """What raw bytes over mTLS get, from a pod without a sidecar and with a certificate of checkout's."""
+async def say_as_checkout(pods: Pods, pod: Pod, host: str, port: int) -> str:
+    """What raw bytes over mTLS get that start in that pod, past its sidecar and with a certificate of checkout's."""
     issuer = Authority.load(
         (pods.mesh.state / "issuer.key").read_bytes(), (pods.mesh.state / "issuer.pem").read_bytes()
     )
@@ -160,7 +175,7 @@ async def say_as_checkout(pods: Pods, host: str, port: int) -> str:
     checkout = SpiffeId.parse("spiffe://cluster.local/ns/shop/sa/checkout")
     chain = issuer.issue(key.public_key(), checkout, now=now, lifetime=timedelta(hours=1))
     bundle = TrustBundle.from_pem((pods.mesh.directory / "bundle.pem").read_bytes())
-    plain = await pods.outside.connect(host, port)
+    plain = await pod.connect(host, port)
     stream = TlsStream(plain.socket, client_context(Svid(key, chain), bundle, [ALPN_TCP]), server_side=False)
     try:
         await stream.do_handshake()
