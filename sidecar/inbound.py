@@ -88,7 +88,7 @@ async def _serve_caller(caller: Caller, inbound: Inbound, proxy: Proxy, life: Li
     protocol, first = await find_protocol(inbound.protocol, caller.stream, proxy, patience=patience)
     if protocol == "http":
         life.taken_over = True
-        await serve_http_inbound(caller.stream, caller.peer, inbound, proxy, first, not_after=caller.not_after)
+        await serve_http_inbound(caller.stream, live, inbound, proxy, first)
         return
     life.record.protocol = "tcp"
     live.facts = Facts(

@@ -8,11 +8,10 @@ either the one decided by, or decides it again.
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from ipaddress import ip_address
 from typing import Final
 
-from certs.verify import Peer
 from mesh.policy import Facts, HttpFacts, decide
 from mesh.policy.reasons import Reason
 from sidecar.access_log import Record
@@ -35,19 +34,16 @@ _PLAINTEXT_NEVER_EXPIRES: Final = timedelta(days=1)
 
 async def serve_http_inbound(
     stream: TlsStream | PlainStream,
-    peer: Peer | None,
+    connection: LiveConnection,
     inbound: Inbound,
     proxy: Proxy,
     first: bytes = b"",
-    *,
-    not_after: datetime | None,
 ) -> None:
     """Serve one caller's requests until the connection ends, and close it.
 
-    `peer` is who TLS says is calling and `not_after` the earlier end of the two certificates of that handshake, both
-    None for a plaintext caller; `first` was read from `stream` already.
+    `connection` says who calls, and is registered already; `first` was read from `stream` already.
     """
-    route = _InboundRoute(stream, peer, inbound, proxy, not_after)
+    route = _InboundRoute(stream, connection, inbound, proxy)
     await Conversation(Client(stream, proxy.limits, first), route, proxy).run()
 
 
@@ -58,19 +54,22 @@ class _InboundRoute:
     def __init__(
         self,
         stream: TlsStream | PlainStream,
-        peer: Peer | None,
+        connection: LiveConnection,
         inbound: Inbound,
         proxy: Proxy,
-        not_after: datetime | None,
     ) -> None:
-        self._peer = peer
+        self._connection = connection
+        self._peer, self._not_after = connection.peer, connection.not_after
         self._inbound = inbound
         self._proxy = proxy
         address, _ = stream.peername
         self._address = ip_address(address) if address else None
         self._tls_group = stream.connection.get_group_name() or "" if isinstance(stream, TlsStream) else ""
-        self._not_after = not_after
-        self._identified = headers.identity(proxy.mesh.own, peer.id) if peer else ()
+        self._identified = headers.identity(proxy.mesh.own, self._peer.id) if self._peer else ()
+
+    @property
+    def ended(self) -> Reason | None:
+        return self._connection.ended
 
     def introduce(self, record: Record) -> None:
         record.source = str(self._peer.id) if self._peer else ""

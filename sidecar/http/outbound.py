@@ -39,6 +39,7 @@ async def serve_http_outbound(stream: PlainStream, destination: Destination, pro
 class _OutboundRoute:
     direction = "outbound"
     own = False
+    ended = None
 
     def __init__(self, stream: PlainStream, destination: Destination, proxy: Proxy) -> None:
         self._destination = destination

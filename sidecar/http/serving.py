@@ -35,10 +35,14 @@ class Route(Protocol):
     """What makes a direction: whom a request comes from, whether it may go on, and where to.
 
     `own` says whether responses may not carry Doorward's own fields: an application's may not, a sidecar's may.
+    `ended` is why the whole connection was ended from outside, None where it was not.
     """
 
     direction: str
     own: bool
+
+    @property
+    def ended(self) -> Reason | None: ...
 
     def introduce(self, record: Record) -> None:
         """Write into a new record who talks to whom."""
@@ -121,7 +125,7 @@ class Conversation:
             record.reason = Reason.INTERNAL_ERROR
             raise
         except BaseException:  # cancelled from outside: with the whole connection, or by the end of the drain
-            record.reason = (self._live and self._live.ended) or Reason.DRAINING
+            record.reason = (self._live and self._live.ended) or self._route.ended or Reason.DRAINING
             raise
         finally:
             self._live = self._exchange = None

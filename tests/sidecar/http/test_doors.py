@@ -664,6 +664,26 @@ async def test_a_ban_ends_the_callers_connection(mesh: Mesh) -> None:
     await caller.is_reset()
 
 
+async def test_every_request_that_a_ban_cuts_off_says_so_however_many_they_are(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Connections are looked at in slices: one may be ended long before the request that it carries."""
+    monkeypatch.setattr("sidecar.live.SLICE", 1)
+
+    async def never(stream: PlainStream) -> None:
+        while await stream.receive_some():
+            pass
+
+    await mesh.start(never)
+    count = 20
+    for _ in range(count):
+        await (await mesh.direct()).stream.send_all(b"GET / HTTP/1.1\r\nHost: payments\r\n\r\n")
+    await eventually(lambda: len(mesh.payments.proxy.live) == 2 * count)
+    await mesh.payments.push(policies=[policy(mesh.app_port)], bans=[CHECKOUT])
+    await eventually(lambda: len(mesh.payments.written) == count)
+    assert {record.reason for record in mesh.payments.written} == {Reason.BANNED}
+
+
 async def test_a_websocket_opens_after_an_allowed_request_and_ends_with_its_policy(mesh: Mesh) -> None:
     async def server(stream: PlainStream) -> None:
         head = await stream.receive_some()
