@@ -17,8 +17,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from certs.authority import BACKDATE, Authority
-from certs.bundle import TrustBundle
-from certs.errors import CertsError
+from certs.bundle import TrustBundle, root_fingerprint
+from certs.certificate import load_pem
+from certs.errors import CertsError, KeyRefused
 from certs.keys import new_key
 from certs.spiffe import SpiffeId, TrustDomain
 from certs.svid import Svid
@@ -150,6 +151,17 @@ def _given(certificate: Path, key: Path) -> Authority:
         raise AuthorityRefused(f"the given CA cannot be read: {error}") from error
 
 
+def known_roots(state: State) -> list[str]:
+    """The fingerprints of the roots that the state directory keeps; none before the first run.
+
+    Raises AuthorityRefused, and StateRefused for a file that others may read.
+    """
+    try:
+        return [root_fingerprint(root) for root in _stored_roots(state)]
+    except CertsError as error:
+        raise AuthorityRefused(f"the CA in {state.path} cannot be used: {error}") from error
+
+
 def _stored_roots(state: State) -> tuple[x509.Certificate, ...]:
     pem = state.read("root.pem")
     return () if pem is None else TrustBundle.from_pem(pem).all_roots
@@ -189,10 +201,19 @@ def _stored_issuer(state: State, signer: Authority | None) -> Authority | None:
         return None
     try:
         return Authority.load(key, chain)
+    except KeyRefused:
+        raise  # no crash leaves such a file: it is written whole
     except CertsError:
-        if signer is None:
+        if signer is None or not _readable(chain):
             raise
         return None  # a crash came between the two files: a new pair is as good
+
+
+def _readable(chain: bytes) -> bool:
+    try:
+        return bool(load_pem(chain))
+    except CertsError:
+        return False
 
 
 def _new_issuer(signer: Authority | None, state: State, now: datetime, lifetimes: Lifetimes) -> Authority:

@@ -27,7 +27,7 @@ from control_plane.admin.backend import Backend
 from control_plane.admin.server import serve as serve_admin
 from control_plane.admin.unix_socket import SocketRefused
 from control_plane.advance import Advance
-from control_plane.authority import AuthorityRefused, IssuingAuthority, open_authority
+from control_plane.authority import AuthorityRefused, IssuingAuthority, known_roots, open_authority
 from control_plane.housekeeping import expire_leases, renew_authority
 from control_plane.log import fields
 from control_plane.metrics import Metrics
@@ -38,7 +38,7 @@ from control_plane.push.office import Office, in_thread
 from control_plane.push.server import PushServer
 from control_plane.push.visit import SOFTWARE
 from control_plane.settings import ControlPlaneSettings, HostPort, Limits
-from control_plane.state import State, StateRefused
+from control_plane.state import STORE_FILE, State, StateRefused
 from control_plane.store.errors import StoreError
 from control_plane.store.store import Store
 from transport import listen
@@ -97,7 +97,8 @@ async def serve(
         nursery.start_soon(PushServer(office).serve, push)
         nursery.start_soon(_serve_observe, observe, office, settings)
         running = Running(_address(push[0]), _address(observe[0]) if observe else None, admin)
-        stack.enter_context(_run_file(state, running))
+        with _refusals():
+            stack.enter_context(_run_file(state, running))
         _say_ready(office, running)
         task_status.started(running)
         await trio.sleep_forever()
@@ -106,9 +107,12 @@ async def serve(
 async def _open_office(settings: ControlPlaneSettings, state: State, stack: AsyncExitStack) -> Office:
     """Raises StoreError, AuthorityRefused, StateRefused."""
     domain, url = state.trust_domain, settings.store_url or state.store_url
-    store = await in_thread(lambda: Store.open(url, trust_domain=domain, clock=_now))
-    stack.push_async_callback(in_thread, store.close)
     ca = settings.ca_certificate, settings.ca_key
+    roots = None if settings.ca_certificate else known_roots(state)
+    if roots and settings.store_url is None:
+        state.require(STORE_FILE)
+    store = await in_thread(lambda: Store.open(url, trust_domain=domain, clock=_now, roots=roots))
+    stack.callback(store.close)  # not in a thread: at the end this is cancelled, and nothing else runs by then
     authority = await in_thread(lambda: open_authority(state, domain, _now, *ca, lifetimes=settings.lifetimes))
     fingerprints = [root_fingerprint(root) for root in authority.bundle.all_roots]
     await in_thread(lambda: store.note_roots(fingerprints))

@@ -24,6 +24,7 @@ from certs.spiffe import TrustDomain
 
 DEFAULT_TRUST_DOMAIN: Final = "cluster.local"
 
+STORE_FILE: Final = "store.db"
 _MARKER: Final = "doorward.json"
 _LOCK: Final = "lock"
 _TEMPORARY: Final = ".tmp"
@@ -79,7 +80,7 @@ class State:
     @property
     def store_url(self) -> str:
         """The URL of the embedded store."""
-        return f"sqlite:///{self.file('store.db')}"
+        return f"sqlite:///{self.file(STORE_FILE)}"
 
     @property
     def admin_socket(self) -> Path:
@@ -89,6 +90,18 @@ class State:
     def file(self, name: str) -> Path:
         """The path of the file called `name` in this directory."""
         return self.path / name
+
+    def require(self, name: str) -> None:
+        """Raises StateRefused where a file that was written is gone, or empty: a new one would forget everything."""
+        try:
+            there = self.file(name).stat().st_size > 0
+        except OSError:
+            there = False
+        if not there:
+            raise StateRefused(
+                f"{self.file(name)} is missing or empty though this directory has been used: "
+                "bring it back from a backup, or choose an empty directory"
+            )
 
     def read(self, name: str) -> bytes | None:
         """The content of a file, or None where there is none. Raises StateRefused where others may read it."""

@@ -1,7 +1,7 @@
 """The store's one row: whose it is, its number, and the roots that are trusted."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import sqlalchemy as sa
 
@@ -34,6 +34,21 @@ def settle(tx: Transaction) -> None:
         )
 
 
+def check_roots(tx: Transaction, fingerprints: Collection[str]) -> None:
+    """The store has known at least one of these roots, or none at all yet. Raises StoreError."""
+    known = _roots(tx)
+    if known and known.isdisjoint(fingerprints):
+        raise StoreError(
+            "this store was kept under another CA than the one beside it: one of the two is missing or from elsewhere. "
+            "Bring both back from one backup, or choose an empty state directory",
+            code="other_ca",
+        )
+
+
+def _roots(tx: Transaction) -> set[str]:
+    return set(json.loads(tx.connection.execute(sa.select(house.c.roots)).scalar_one()))
+
+
 def number(tx: Transaction) -> int:
     """The store number now."""
     current: int = tx.connection.execute(sa.select(house.c.number)).scalar_one()
@@ -48,8 +63,7 @@ def advance(tx: Transaction) -> int:
 
 def note_roots(tx: Transaction, fingerprints: Sequence[str]) -> bool:
     """Remember the trusted roots; True, and a new number, where they are others than before."""
-    now = sorted(set(fingerprints))
-    before = json.loads(tx.connection.execute(sa.select(house.c.roots)).scalar_one())
+    now, before = sorted(set(fingerprints)), sorted(_roots(tx))
     if now == before:
         return False
     tx.connection.execute(house.update().values(roots=json.dumps(now)))

@@ -12,8 +12,9 @@ import sqlite3
 import stat
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -28,6 +29,8 @@ from certs.spiffe import TrustDomain
 from control_plane.store.errors import StoreError
 from control_plane.store.schema import house
 
+MIGRATED: Final = "alembic_version"  # the table in which Alembic notes how far a database is
+_BACKUP: Final = "; bring it back from a backup"
 _BUSY_SECONDS: Final = 15  # how long another process, such as a backup, may hold the write lock
 
 _READING: Final[dict[str, dict[str, Any]]] = {
@@ -91,7 +94,7 @@ class Database:
                 with connection.begin():
                     yield Transaction(connection, self._clock(), self._trust_domain)
         except SQLAlchemyError as error:
-            raise StoreError(f"the store failed: {_cause(error)}") from error
+            raise StoreError(f"the store failed: {_cause(error)}{_advice(error)}") from error
         except json.JSONDecodeError as error:
             raise StoreError("a row of the store is damaged: bring the store back from a backup") from error
         except UnicodeEncodeError as error:
@@ -141,13 +144,32 @@ def _make_file(url: sa.URL) -> None:
     except OSError as error:
         raise StoreError(f"the store {url.database} cannot be opened: {error.strerror}") from None
     try:
-        mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+        status = os.fstat(descriptor)
     finally:
         os.close(descriptor)
+    mode = stat.S_IMODE(status.st_mode)
+    if status.st_uid != os.geteuid():
+        raise StoreError(f"the store {url.database} belongs to user id {status.st_uid}, not to {os.geteuid()}")
     if mode & 0o077:
         raise StoreError(
             f"the store {url.database} has mode {mode:04o}: others on this machine may use it. "
             f"If nobody has, run: chmod 600 {url.database}"
+        )
+    if status.st_size:
+        _check_ours(url.database)
+
+
+def _check_ours(path: str) -> None:
+    """An SQLite database with our tables in it, or none; looked at without a change to it. Raises StoreError."""
+    try:
+        with closing(sqlite3.connect(f"{Path(path).absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    except sqlite3.DatabaseError as error:
+        raise StoreError(f"the store {path} cannot be read: {error}{_BACKUP}") from None
+    if tables and MIGRATED not in tables:
+        raise StoreError(
+            f"{path} is the database of something else (it has a table {min(tables)!r}): choose another file",
+            code="foreign_store",
         )
 
 
@@ -159,6 +181,11 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
 
 def _begin_sqlite(connection: sa.Connection) -> None:
     connection.exec_driver_sql(connection.get_execution_options()["doorward_begin"])
+
+
+def _advice(error: SQLAlchemyError) -> str:
+    # SQLite raises the bare class for what is no database, or a damaged one; its subclasses say what else went wrong.
+    return _BACKUP if type(getattr(error, "orig", None)) is sqlite3.DatabaseError else ""
 
 
 def _cause(error: SQLAlchemyError) -> object:

@@ -6,7 +6,7 @@ roots. Every method blocks and may be called from any thread.
 """
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Self
 
@@ -40,11 +40,19 @@ class Store:
         at which one can have been brought back: so within an epoch, numbers never do."""
 
     @classmethod
-    def open(cls, url: str, *, trust_domain: TrustDomain, clock: Callable[[], datetime]) -> Self:
+    def open(
+        cls,
+        url: str,
+        *,
+        trust_domain: TrustDomain,
+        clock: Callable[[], datetime],
+        roots: Collection[str] | None = None,
+    ) -> Self:
         """Open the store at an SQLAlchemy `url` (`sqlite:////path/store.db`, `postgresql+psycopg://...`).
 
-        Creates it, or brings its tables up to date. `clock` gives aware UTC times. Raises StoreError for a store of
-        another trust domain, for one that a newer Doorward has migrated, and where it cannot be reached.
+        Creates it, or brings its tables up to date. `clock` gives aware UTC times, `roots` are the fingerprints of the
+        CA beside it, None for any. Raises StoreError for a store of another trust domain or CA, for one that a newer
+        Doorward has migrated, for a database of something else, and where it cannot be reached.
         """
         engine = connect(url)
         database = Database(engine, trust_domain, clock)
@@ -52,6 +60,8 @@ class Store:
             with database.write_unlocked() as tx:
                 migrate(tx.connection)
                 counter.settle(tx)
+                if roots is not None:
+                    counter.check_roots(tx, roots)
                 registry.outlive_restart(tx)
         except BaseException:
             database.close()
