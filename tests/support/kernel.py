@@ -1,5 +1,6 @@
 """What the kernel knows of a live process and of loopback connections (Linux, /proc)."""
 
+import resource
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -44,3 +45,11 @@ def queued(ports: Iterable[int]) -> dict[int, int]:
         for port in {int(end.rpartition(":")[2], 16) for end in (local, remote)} & held.keys():
             held[port] += unsent + unread
     return held
+
+
+def more_descriptors(count: int) -> None:
+    """Let this process open that many files, as far as the machine's hard limit goes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
