@@ -19,9 +19,15 @@ _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01
 _ESCAPE_OR_STRANGE = re.compile(r"%([0-9A-Fa-f]{2})?|[^A-Za-z0-9._~!$&'()*+,;=:@/-]")
 _ESCAPED_ESCAPE = re.compile(r"%25[0-9A-Fa-f]{2}")
 _OVERLONG = re.compile(r"%(?:C[01]|E0%[89]|F0%8|F8%8[0-7]|FC%8[0-3])")
-_DOTS_WITH_PARAMETER = re.compile(r"/\.\.?(?:;|%3B)")
+_DOTS_WITH_PARAMETER = re.compile(r"/\.\.?(?:;|%3B|%3F|%23|%20)")
 _PARAMETERS = (re.compile(";[^/]*"), re.compile("(?:;|%3B)[^/]*"))  # dropped before decoding, or after it
-_REFUSED_ESCAPES = {0x00: "%00", 0x2F: "an encoded slash", 0x5C: "an encoded backslash"}
+_QUERY = re.compile("[?#]")
+_REFUSED_ESCAPES = {
+    **dict.fromkeys((*range(0x20), 0x7F), "an encoded control byte"),  # some readers drop them: `.%09.` becomes `..`
+    0x00: "%00",
+    0x2F: "an encoded slash",
+    0x5C: "an encoded backslash",
+}
 
 
 class PathRefused(ValueError):
@@ -58,13 +64,16 @@ def canonical_target(raw: str | bytes) -> Target:
 def readings(path: str) -> tuple[str, ...]:
     """The canonical `path`, and the other paths that an application may take it for.
 
-    Many applications decode every escape, and some drop `;parameters`, before or after that. A deny matches each
+    Many applications decode every escape, and some drop `;parameters`, before or after that, or look for a query in
+    what they decoded; most hold a path with a slash at its end and one without for the same. A deny matches each
     reading, so that none dodges it. Escaped slashes cannot be in a canonical path, so segments stay segments.
     """
-    if "%" not in path and ";" not in path:
+    if "%" not in path and ";" not in path and not path.endswith("/"):
         return (path,)
     bare = (re.sub("/{2,}", "/", parameters.sub("", path)) for parameters in _PARAMETERS)
-    return (path, *dict.fromkeys(map(decoded, (path, *bare))))
+    whole = [decoded(each) for each in (path, *bare)]
+    found = dict.fromkeys((*whole, *(_QUERY.split(each, 1)[0] for each in whole)))
+    return (path, *dict.fromkeys((*found, *(each.rstrip("/") or "/" for each in found))))
 
 
 def decoded(text: str) -> str:
@@ -85,7 +94,7 @@ def _canonical_path(path: str) -> str:
     if _OVERLONG.search(path):
         raise PathRefused("the path holds overlong UTF-8")
     if _DOTS_WITH_PARAMETER.search(path):
-        raise PathRefused("the path holds a dot segment with a parameter")
+        raise PathRefused("the path holds a dot segment with a parameter, a query or a space behind it")
     return _without_dots(path)
 
 

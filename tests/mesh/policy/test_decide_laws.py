@@ -79,6 +79,7 @@ policy_sets = st.builds(
 addresses = st.sampled_from(["10.1.2.3", "10.2.0.1", "192.0.2.1", "::ffff:10.1.2.3", "fd00::1"]).map(ip_address)
 request_paths = st.sampled_from(["/", "/x", "/x/", "/x/1", "/x/1/2", "/x;v=1", "/x@y", "/x%40y", "/x%3Ay", "/x:y", "*"])
 request_paths |= st.sampled_from(["/x;y", "/x%3By", "/x%3By;v", "/x/;v", "/;v/x", "/x;v/1;w"])
+request_paths |= st.sampled_from(["/x%3Fy", "/x%23", "/x/1/", "/x/%3F1", "/x;/"])
 requests = st.builds(HttpFacts, st.sampled_from(["GET", "POST", "post", "PUT"]), request_paths)
 facts_of_calls = st.builds(
     Facts,
@@ -171,7 +172,10 @@ def _path_matches(pattern: str, path: str, deny: bool) -> bool:
     if _pattern_matches(pattern, path):
         return True
     bare = [re.sub("//+", "/", re.sub(parameters, "", path)) for parameters in (";[^/]*", "(;|%3B)[^/]*")]
-    return deny and any(_pattern_matches(unquote(pattern), unquote(each)) for each in (path, *bare))
+    whole = [unquote(each) for each in (path, *bare)]
+    whole += [re.sub("[?#].*", "", each) for each in whole]
+    open_ended = [each.rstrip("/") or "/" for each in whole]
+    return deny and any(_pattern_matches(unquote(pattern), each) for each in (*whole, *open_ended))
 
 
 def _pattern_matches(pattern: str, path: str) -> bool:
