@@ -84,7 +84,7 @@ class Identity:
         # Where the certificate no longer attests the token may; where that is no use, the certificate is asked again.
         self._attest_anew = code in RENEWAL_ENDED and request.token is None
         meaning = f"{_MEANING.get(code, 'the control plane issues no certificate')} ({message})"
-        if code == "banned":
+        if code == "banned" or code not in _MEANING:  # another token would not help
             return meaning
         return (
             f"{meaning}; create a new token with `doorward token create --workload {self._mesh.workload}` "
