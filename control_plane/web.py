@@ -58,7 +58,7 @@ class Web:
                 connection.rest()
                 stream: Any = connection
                 own = ConnectionState({**state, _CONNECTION: connection})
-                await TCPServer(app, config, WorkerContext(None), own, stream)
+                await _Http1(app, config, WorkerContext(None), own, stream)
             if place.cancelled_caught:
                 self.metrics.gave_way.labels(self.name).inc()
                 log.warning("a connection gave way to a newer one", extra=fields(connections=self.places))
@@ -77,6 +77,17 @@ class Web:
         config.read_timeout = None  # Hypercorn begins anew at every byte
         config.keep_alive_timeout = self.patience
         return config
+
+
+class _Http1(TCPServer):
+    """Hypercorn's, but for HTTP/2, which it would speak unasked for: none of our bounds is made for its streams."""
+
+    async def _read_data(self) -> None:
+        async def stay(_: object) -> None:
+            """`Upgrade: h2c` changes nothing then, and `PRI * HTTP/2.0` is a request like others."""
+
+        self.protocol.protocol._check_protocol = stay  # type: ignore[method-assign, union-attr]
+        await super()._read_data()
 
 
 @define(eq=False)

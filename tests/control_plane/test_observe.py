@@ -11,6 +11,7 @@ from attrs import define, field
 from control_plane.metrics import Metrics
 from control_plane.observe import serve_observe
 from control_plane.web import WRITE_TIMEOUT
+from tests.support.strange_heads import HTTP_2
 from transport import listen
 
 
@@ -141,3 +142,14 @@ async def test_a_client_that_does_not_read_cannot_hold_up_the_end(observed: Obse
         observed.stop()
         await observed.stopped.wait()
         assert trio.current_time() - begin < WRITE_TIMEOUT + 2
+
+
+@pytest.mark.parametrize("name", HTTP_2)
+async def test_http_2_is_not_spoken(observed: Observed, name: str) -> None:
+    async with await trio.open_tcp_stream("127.0.0.1", observed.port) as stream:
+        await stream.send_all(HTTP_2[name])
+        await stream.send_eof()
+        answer = b"".join([bytes(data) async for data in stream])
+    assert answer.startswith((b"HTTP/1.1 200 ", b"HTTP/1.1 421 "))
+    assert b"h2c" not in answer
+    assert b"\0" not in answer, "no frame of HTTP/2"

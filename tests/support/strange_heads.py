@@ -217,3 +217,15 @@ _FIELDS = [
 
 HEADS: Final = (*_FIRST_LINES, *_NAMED, *_FIELDS)
 """Attempts at the meaning of a head."""
+
+HTTP_2: Final = {
+    "at once": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]),
+    "by upgrade": _head(
+        "Host: localhost",
+        "Connection: upgrade, http2-settings",
+        "Upgrade: h2c",
+        "HTTP2-Settings: AAMAAABkAAQAAP__",
+        start="GET /live HTTP/1.1",
+    ),
+}
+"""Ways to ask for HTTP/2 without TLS (RFC 9113 §3, RFC 7540 §3.2)."""

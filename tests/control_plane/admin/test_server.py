@@ -18,6 +18,7 @@ from control_plane.admin.server import serve
 from control_plane.admin.unix_socket import SocketRefused
 from control_plane.metrics import Metrics
 from tests.support.admin import AdminHouse
+from tests.support.strange_heads import HTTP_2
 
 
 def raw(house: AdminHouse, request: bytes) -> tuple[int, dict[str, object]]:
@@ -52,6 +53,18 @@ def test_our_own_names_are_answered(house: AdminHouse, host: str) -> None:
 def test_a_foreign_host_is_refused(house: AdminHouse, host: str) -> None:
     status, answer = raw(house, get(host=host))
     assert (status, answer["error"]) == (421, "foreign_host")
+
+
+@pytest.mark.parametrize("name", HTTP_2)
+def test_http_2_is_not_spoken(house: AdminHouse, name: str) -> None:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(10)
+        sock.connect(str(house.socket))
+        sock.sendall(HTTP_2[name])
+        sock.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: sock.recv(65536), b""))
+    assert answer.startswith((b"HTTP/1.1 404 ", b"HTTP/1.1 421 "))
+    assert b"\0" not in answer, "no frame of HTTP/2"
 
 
 @pytest.mark.parametrize(
