@@ -4,6 +4,8 @@ What was accepted from the writer waits in three connections' kernel buffers, wh
 it tells, and in the two sidecars: there, each direction holds `buffer_bytes`, and at most one TLS record beside them.
 """
 
+from contextlib import AsyncExitStack
+
 import pytest
 import trio
 from attrs import define, field, frozen
@@ -17,6 +19,8 @@ from tests.support.payloads import KIB, MIB, Sum, blocks, expected, receive
 PATIENCE = 200.0
 SIZE = 48 * MIB  # more than all buffers on the way can take
 RECORD = 16 * KIB
+BUFFER_BYTES = 64 * KIB  # as it is without a setting
+IDLE = 120 * KIB  # for an open connection by itself, resident
 SEAL = 22  # bytes that TLS 1.3 adds to each record (RFC 8446 §5.2)
 QUIET = 20  # looks in a row, a twentieth of a second apart, that see nothing move
 POST = b"POST /stalling HTTP/1.1\r\nHost: payments\r\nContent-Length: %d\r\n\r\n" % SIZE
@@ -141,7 +145,7 @@ async def others_go_on(pair: Pair) -> None:
     assert await exchange(pair.tcp, b"x", seconds=60) == b"echo"
 
 
-@pytest.mark.parametrize("buffer_bytes", [64 * KIB, 4 * KIB])
+@pytest.mark.parametrize("buffer_bytes", [BUFFER_BYTES, 4 * KIB])
 async def test_a_reader_that_stops_stops_its_writer(mesh: LocalMesh, buffer_bytes: int) -> None:
     applications, whole = Applications(), expected(SIZE)
     with trio.fail_after(PATIENCE):
@@ -159,3 +163,23 @@ async def test_a_reader_that_stops_stops_its_writer(mesh: LocalMesh, buffer_byte
                     assert in_sidecars <= 2 * (buffer_bytes + RECORD)
                     transfer.may_read.set()
                 assert transfer.sum == whole
+
+
+async def test_each_of_many_stopped_readers_costs_its_buffers_and_no_more(mesh: LocalMesh) -> None:
+    applications, many = Applications(upload=False), 40
+    with trio.fail_after(PATIENCE):
+        async with (
+            serving(applications.over_tcp) as tcp,
+            serving(applications.over_http) as http,
+            AsyncExitStack() as streams,
+        ):
+            pair = await start_pair(mesh, http=http, tcp=tcp)
+            await others_go_on(pair)
+            before = pair.memory()
+            for address, asking in [(pair.tcp, b"t"), (pair.http, GET)] * many:
+                stream = await streams.enter_async_context(await connect(address))
+                await stream.send_all(asking)
+            await applications.transfer.stops(Way.of(pair, "tcp", tcp, BUFFER_BYTES))
+            for now, then in zip(pair.memory(), before, strict=True):
+                assert now.peak - then.peak < 2 * many * (IDLE + 2 * BUFFER_BYTES)
+            await others_go_on(pair)
