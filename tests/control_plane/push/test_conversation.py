@@ -36,6 +36,25 @@ async def test_a_receive_that_was_cancelled_loses_nothing(pair: Pair, autojump_c
     assert await conversation.receive() == Ping(1)
 
 
+async def test_many_small_messages_at_once_let_others_have_their_turn(pair: Pair) -> None:
+    conversation, theirs = pair
+    turns, messages = 0, 500
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    await theirs.send_all(encode(Pong(1)) * messages)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(count)
+        for _ in range(messages):
+            assert await conversation.receive() == Pong(1)
+        nursery.cancel_scope.cancel()
+    assert turns >= messages / 2
+
+
 async def test_the_end_between_two_frames_is_the_end(pair: Pair) -> None:
     conversation, theirs = pair
     await theirs.send_all(encode(Ping(1)))
