@@ -67,8 +67,15 @@ def parse(text: str, source: str) -> tuple[list[Document], list[Fault]]:
 
 
 def to_yaml(document: Any) -> str:
-    """One document as YAML that `parse` reads back as the same: whatever could surprise is quoted."""
-    text: str = yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    """One document as YAML that `parse` reads back as the same: whatever could surprise is quoted.
+
+    Every character but a line's end is printable: with one that is not, such as one that turns text around, all that
+    is not ASCII is escaped.
+    """
+    for as_it_is in (True, False):
+        text: str = yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=as_it_is, width=120)
+        if all(line.isprintable() for line in text.split("\n")):
+            break
     return text
 
 

@@ -5,6 +5,7 @@ broke. 130 is an interrupt.
 """
 
 import errno
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -98,7 +99,9 @@ def run(arguments: Sequence[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except click.ClickException as error:
-        error.show()
+        said = io.StringIO()
+        error.show(said)
+        _say_lines(said.getvalue())
         return ERROR
     except SystemExit as exit_:  # click's and rich's answer to a reader that went away, and the end of completion
         return ERROR if exit_.code else YES
@@ -138,9 +141,15 @@ def _failed(error: Exception) -> int:
     else:
         import traceback
 
-        traceback.print_exception(error)
+        _say_lines("".join(traceback.format_exception(error)))
         _complain("this is a fault of doorward itself: please report it with the lines above")
     return ERROR
+
+
+def _say_lines(text: str) -> None:
+    """Each line of `text` to standard error, cleaned: it may quote what was typed, or sent."""
+    for line in text.removesuffix("\n").split("\n"):
+        say(line, err=True)
 
 
 def _complain(message: str, details: Sequence[str] = ()) -> None:
