@@ -19,6 +19,7 @@ from sidecar.http.heads import RequestHead
 from sidecar.http.refusals import check_host
 
 _ABSOLUTE: Final = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?#]+)(.*)")
+_QUERY_OR_FRAGMENT: Final = re.compile(rb"[?#]")
 _PORT: Final = re.compile(r":[0-9]*\Z")
 
 
@@ -30,7 +31,7 @@ def requested(head: RequestHead, record: Record) -> tuple[Target, bytes | None]:
     target, host = head.target, host_of(head)
     if not target.startswith(b"/") and target != b"*":
         target, host = _origin_form(head)
-    record.path = target.partition(b"?")[0].decode("latin-1")
+    record.path = _QUERY_OR_FRAGMENT.split(target, 1)[0].decode("latin-1")
     try:
         canonical = canonical_target(target)
     except PathRefused as refused:

@@ -47,11 +47,16 @@ def test_the_asterisk_of_options_stays() -> None:
     assert asked(b"http://payments", method="OPTIONS")[0] == "*"
 
 
-@pytest.mark.parametrize("target", [b"/a%2fb", b"/a\\b", b"/%00", b"/..;/a", b"/../../a", b"/%252e", b"/a#b", b"/%zz"])
+@pytest.mark.parametrize("target", [b"/a%2fb", b"/a\\b", b"/%00", b"/..;/a", b"/../../a", b"/%252e", b"/%zz"])
 def test_a_path_that_dodges_rules_is_refused_and_still_logged_without_its_query(target: bytes) -> None:
     reason, _, logged = asked(target + b"?secret=1")
     assert reason == Reason.PATH_REFUSED
     assert logged == target.decode()
+
+
+def test_a_fragment_is_refused_and_no_more_logged_than_a_query() -> None:
+    reason, _, logged = asked(b"/a#secret")
+    assert (reason, logged) == (Reason.PATH_REFUSED, "/a")
 
 
 @pytest.mark.parametrize(
