@@ -17,6 +17,7 @@ from functools import partial
 from importlib.metadata import version
 
 import trio
+from attrs import evolve
 
 from mesh.policy import Reason
 from mesh.wire import EVERY_DESTINATION, PROTOCOL_VERSION, Announce, Hello
@@ -52,7 +53,7 @@ class CannotStart(Exception):
 
 async def run(settings: Settings) -> None:
     """Run until a signal says to end, and drain. Raises CannotStart: a listener cannot stand, a file not be written."""
-    _prepare_process(settings)
+    settings = _prepare_process(settings)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         sidecar = Sidecar(settings)
         async with trio.open_nursery() as background:
@@ -211,8 +212,12 @@ def _noted(faults: list[str], what: str) -> Iterator[None]:
         faults.append(f"{what}: {cause}; choose another address, port or path")
 
 
-def _prepare_process(settings: Settings) -> None:
-    """Room for the connections that the settings allow, and no core file: it would hold the private key."""
+def _prepare_process(settings: Settings) -> Settings:
+    """Room for the connections that the settings allow, and no core file: it would hold the private key.
+
+    Returns the settings, with fewer connections where the system grants fewer files: whoever is let in has to find a
+    file left for going on.
+    """
     # One byte is no core file, and the only limit that Linux heeds where cores are piped to a program (do_coredump).
     core = 1 if resource.getrlimit(resource.RLIMIT_CORE)[1] else 0
     resource.setrlimit(resource.RLIMIT_CORE, (core, core))
@@ -221,7 +226,9 @@ def _prepare_process(settings: Settings) -> None:
     most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    if most < wanted:
-        log.warning(
-            "few open files allowed", allowed=hard, wanted=wanted, advice="raise ulimit -n, or lower --max-connections"
-        )
+    if most >= wanted:
+        return settings
+    room = max(1, (most - min(FILES_ELSEWHERE, most // 2)) // FILES_PER_CONNECTION)
+    advice = "raise ulimit -n, or lower --max-connections"
+    log.warning("few open files allowed", allowed=hard, wanted=wanted, max_connections=room, advice=advice)
+    return evolve(settings, limits=evolve(settings.limits, max_connections=room))
