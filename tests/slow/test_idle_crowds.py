@@ -1,0 +1,65 @@
+"""Thousands who connect and say nothing: at every door the number held is bounded, and honest callers get in."""
+
+from examples.demo.local_mesh import LocalMesh, Process, http_get
+from tests.support.applications import answering, serving
+from tests.support.attacks import Shop, crowding, going_on, local_addresses, open_shop, surviving
+from tests.support.processes import MIB, metric
+
+TEN_THOUSAND = 10_000
+SIDECAR, CONTROL_PLANE = "doorward_sidecar_", "doorward_control_plane_"
+
+
+async def crowd_and_call(
+    shop: Shop, victim: Process, address: str, count: int, memory: int, sources: list[str] | None = None
+) -> None:
+    """Let `count` crowd that address while everything of the mesh is asked for again and again."""
+    mesh = shop.mesh
+
+    async def ask_around() -> None:
+        await shop.call()
+        for observe in (shop.payments.observe, shop.checkout.observe, mesh.observe):
+            assert (await http_get(observe, "/ready"))[0] == 200
+        await mesh.admin(lambda client: client.get("/v1/bundle"))
+
+    async with (
+        surviving(victim, memory=memory),
+        going_on(ask_around) as honest,
+        crowding(address, count, sources=sources or ["127.0.0.1"]),
+    ):
+        await honest.go_on()
+
+
+async def test_ten_thousand_at_the_mesh_port(mesh: LocalMesh) -> None:
+    async with serving(answering) as application:
+        shop = await open_shop(mesh, application)
+        await crowd_and_call(shop, shop.payments, shop.mesh_port, TEN_THOUSAND, 48 * MIB, local_addresses(40))
+        refused = await metric(shop.payments.observe, SIDECAR + "refused_total", reason="over_limit")
+        assert refused > 1000
+
+
+async def test_ten_thousand_at_the_local_port(mesh: LocalMesh) -> None:
+    async with serving(answering) as application:
+        shop = await open_shop(mesh, application, "--max-connections", "2000")
+        await crowd_and_call(shop, shop.checkout, shop.local_port, TEN_THOUSAND, 64 * MIB)
+        refused = await metric(shop.checkout.observe, SIDECAR + "refused_total", reason="over_limit")
+        assert refused > 1000
+
+
+async def test_ten_thousand_at_the_control_port(mesh: LocalMesh) -> None:
+    async with serving(answering) as application:
+        shop = await open_shop(mesh, application)
+        assert mesh.control_plane is not None
+        await crowd_and_call(shop, mesh.control_plane, mesh.address, TEN_THOUSAND, 64 * MIB, local_addresses(40))
+        assert await metric(mesh.observe, CONTROL_PLANE + "links_refused_total", reason="over_budget") > 1000
+        await mesh.start_sidecar("shop/late")  # who comes new is attested
+
+
+async def test_a_thousand_at_each_of_the_local_pages(mesh: LocalMesh) -> None:
+    async with serving(answering) as application:
+        shop = await open_shop(mesh, application)
+        assert mesh.control_plane is not None
+        await crowd_and_call(shop, shop.payments, shop.payments.observe, 1000, 16 * MIB)
+        assert await metric(shop.payments.observe, SIDECAR + "refused_total", direction="observe") > 100
+        for place, address in (("observe", mesh.observe), ("admin", str(mesh.state / "admin.sock"))):
+            await crowd_and_call(shop, mesh.control_plane, address, 1000, 32 * MIB)
+            assert await metric(mesh.observe, CONTROL_PLANE + "connections_gave_way_total", place=place) > 100
