@@ -101,3 +101,12 @@ def test_no_bytes_raise_anything_else(roots: list[bytes]) -> None:
     except BundleMalformed:
         return
     assert set(bundle.to_der()) == set(roots)
+
+
+@given(mutated(TrustBundle.from_der([GOOD]).to_pem()) | st.binary(max_size=80))
+def test_no_file_raises_anything_else(pem: bytes) -> None:
+    try:
+        bundle = TrustBundle.from_pem(pem)
+    except BundleMalformed:
+        return
+    assert bundle.to_der() == (GOOD,)

@@ -1,11 +1,16 @@
 """An SVID is a key and a chain that fit, or none at all."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from certs.errors import CertificateMalformed, CertificateMissing, KeyRefused, LeafIsCa, NoUriSan
+from certs.errors import CertificateMalformed, CertificateMissing, CertificateRefused, KeyRefused, LeafIsCa, NoUriSan
 from certs.keys import new_key
 from certs.svid import Svid
+from tests.support.mutations import mutated
 from tests.support.pki import HOUR, Pki
+
+GOOD = Pki().svid()
 
 
 def test_key_and_chain_become_one_value(pki: Pki) -> None:
@@ -43,3 +48,12 @@ def test_garbage_anywhere_in_the_chain_is_refused(pki: Pki) -> None:
 
 def test_the_key_is_not_shown(pki: Pki) -> None:
     assert "key=" not in repr(pki.svid())
+
+
+@given(mutated(GOOD.chain_der()[0]) | st.binary(max_size=80), st.lists(st.binary(max_size=40), max_size=1))
+def test_no_bytes_raise_anything_but_a_refusal(leaf: bytes, more: list[bytes]) -> None:
+    try:
+        svid = Svid.build(GOOD.key, [leaf, *more])
+    except (CertificateRefused, KeyRefused):
+        return
+    assert svid.leaf.public_key() == GOOD.key.public_key()

@@ -6,11 +6,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from control_plane import policies
 from control_plane.policies import diff, documents_of, plan, preview, read_paths
 from control_plane.store.records import StoredPolicy
 from mesh.policy import PolicyFaults, read_policies
+from tests.support.mutations import mutated
 from tests.support.stores import document
 
 GOOD = """\
@@ -169,3 +172,14 @@ def test_a_file_that_cannot_be_read_is_a_fault_and_hides_no_other(tmp_path: Path
     with pytest.raises(PolicyFaults) as caught:
         read_paths([tmp_path])
     assert {Path(fault.source).name for fault in caught.value.faults} == {"a.yaml", "b.yaml", "c.yaml"}
+
+
+@given(mutated(good("x").encode()) | st.binary(max_size=60))
+def test_any_bytes_are_policies_or_are_refused_with_faults(content: bytes) -> None:
+    try:
+        documents = read_paths(["-"], io.BytesIO(content))
+        read_policies(documents)
+    except PolicyFaults as refused:
+        assert refused.faults
+    else:
+        assert documents

@@ -135,6 +135,27 @@ def test_messages_arrive_as_they_were_said_however_the_stream_is_split(
     assert decoder.idle
 
 
+def heard_in_pieces(pieces: list[bytes]) -> list[object]:
+    """What comes out of a stream, the first error included, where it ends."""
+    decoder, heard = FrameDecoder(64), list[object]()
+    try:
+        for piece in pieces:
+            heard.extend(decode(each) for each in decoder.feed(piece))
+    except WireError as error:
+        heard.append((type(error), str(error)))
+    return heard
+
+
+frames = messages.map(encode) | st.binary(max_size=80).map(lambda data: struct.pack(">I", len(data)) + data)
+
+
+@given(st.lists(frames | st.binary(max_size=8), max_size=4).map(b"".join), st.integers(0, 400))
+def test_what_is_wrong_is_the_same_however_the_stream_is_split(stream: bytes, cut: int) -> None:
+    at_once = heard_in_pieces([stream])
+    assert heard_in_pieces([stream[:cut], stream[cut:]]) == at_once
+    assert heard_in_pieces([bytes([byte]) for byte in stream]) == at_once
+
+
 def test_one_byte_at_a_time_is_a_stream_too() -> None:
     decoder = FrameDecoder(100)
     heard = [decode(each) for byte in encode(Ping(1)) + encode(Pong(2)) for each in decoder.feed(bytes([byte]))]
