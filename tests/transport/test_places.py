@@ -4,6 +4,7 @@ import trio
 import trio.testing
 
 from transport import Places
+from transport.places import IN_PEACE_SECONDS
 
 
 async def hold(places: Places, gone: list[str], name: str) -> None:
@@ -16,7 +17,7 @@ async def hold(places: Places, gone: list[str], name: str) -> None:
     gone.append(name)
 
 
-async def test_who_has_waited_longest_gives_way() -> None:
+async def test_who_has_waited_longest_gives_way(autojump_clock: trio.testing.MockClock) -> None:
     places, gone = Places(2), list[str]()
     async with trio.open_nursery() as nursery:
         for name in ("first", "second"):
@@ -29,7 +30,20 @@ async def test_who_has_waited_longest_gives_way() -> None:
         assert (gone, places.taken) == (["first", "second"], 2)
 
 
-async def test_who_is_at_work_does_not_give_way() -> None:
+async def test_who_came_a_moment_ago_is_left_in_peace(autojump_clock: trio.testing.MockClock) -> None:
+    places, gone = Places(1), list[str]()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hold, places, gone, "first")
+        await trio.testing.wait_all_tasks_blocked()
+        with trio.move_on_after(IN_PEACE_SECONDS * 0.9) as too_soon:
+            await places.take("newcomer")
+        assert too_soon.cancelled_caught
+        assert gone == []
+        await places.take("newcomer")
+        assert gone == ["first"]
+
+
+async def test_who_is_at_work_does_not_give_way(autojump_clock: trio.testing.MockClock) -> None:
     places, taken = Places(1), trio.Event()
 
     async def come() -> None:
