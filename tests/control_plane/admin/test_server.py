@@ -17,7 +17,7 @@ from control_plane.admin.client import Client
 from control_plane.admin.server import serve
 from control_plane.admin.unix_socket import SocketRefused
 from control_plane.metrics import Metrics
-from tests.support.admin import AdminHouse
+from tests.support.admin import MAX_CONNECTIONS, AdminHouse
 from tests.support.strange_heads import HTTP_2
 
 
@@ -172,3 +172,23 @@ async def test_the_socket_goes_away_with_the_server(house: AdminHouse, short_dir
         assert path.is_socket()
         nursery.cancel_scope.cancel()
     assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [b"", b"GET /v1/bans HT", post(b"{" * 1000, "Content-Type: application/json")[:-1]],
+    ids=["", "head", "body"],
+)
+def test_requests_that_do_not_come_to_their_end_keep_nobody_out(house: AdminHouse, begun: bytes) -> None:
+    crowd = [socket.socket(socket.AF_UNIX) for _ in range(3 * MAX_CONNECTIONS)]
+    try:
+        for each in crowd:
+            each.connect(str(house.socket))
+            each.sendall(begun)
+        with house.client() as client:
+            assert client.get("/v1/bans") == {"bans": []}
+        crowd[0].settimeout(10)
+        assert crowd[0].recv(100) == b"", "it has waited longest"
+    finally:
+        for each in crowd:
+            each.close()
