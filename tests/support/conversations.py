@@ -37,6 +37,7 @@ class MemoryRoute:
     lives: list[LiveConnection] = field(factory=list)
 
     direction = "inbound"
+    ended = None
     own = True
 
     def introduce(self, record: Record) -> None:
