@@ -14,6 +14,8 @@ from typing import Any, Final
 from attrs import field, frozen
 from attrs.validators import and_, deep_iterable, ge, instance_of, le
 
+from sidecar.settings import INBOUND_PORT, OUTBOUND_PORT
+
 INBOUND: Final = "DOORWARD_IN"
 OUTBOUND: Final = "DOORWARD_OUT"
 CHAINS: Final = (INBOUND, OUTBOUND)
@@ -59,8 +61,8 @@ def _all(kind: type[object]) -> Any:
 class Redirection:
     """What is captured, where it goes, and what is let past. Raises ValueError or TypeError for anything else."""
 
-    inbound_port: int = field(default=15_006, validator=_PORT)
-    outbound_port: int = field(default=15_001, validator=_PORT)
+    inbound_port: int = field(default=INBOUND_PORT, validator=_PORT)
+    outbound_port: int = field(default=OUTBOUND_PORT, validator=_PORT)
     sidecar_uid: int = field(default=1_337, validator=_UID)
     exclude_inbound_ports: tuple[Ports, ...] = field(default=(Ports.one(15_020),), validator=_all(Ports))
     exclude_outbound_ports: tuple[Ports, ...] = field(default=(), validator=_all(Ports))
