@@ -35,6 +35,11 @@ class Tally:
         if report.failed:
             self.failures.setdefault(report.nodeid, self.seed)
 
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Hear of a file that cannot be read."""
+        if report.failed:
+            self.failures.setdefault(report.nodeid, self.seed)
+
 
 def fuzz(seconds: int) -> int:
     """Run rounds for about so many seconds, and return the exit status."""
