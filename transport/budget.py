@@ -1,7 +1,7 @@
 """How many connections may be open that have not yet said who they are (law 21): in total, and from one address.
 
-Where there is no room, who has had time enough makes it. Otherwise a few hosts that connect and say nothing would keep
-everybody out, for as long as one of them may take. A program that ends closes its budget: it waits for nobody here.
+Where there is no room, who has had time enough makes it; and at once the address that holds most, for one that holds
+less. Otherwise a few hosts that connect and say nothing would keep everybody out, for as long as they go on. A program that ends closes its budget: it waits for nobody here.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from attrs import define, field
 
 ENOUGH_SECONDS: Final = 2.0  # for a handshake, while others wait for its place
 
-_TOO_SLOW = "its place was given to a newcomer: it had not said who it is for too long"
+_GAVE_WAY = "its place was given to a newcomer: it had not said who it is, or others from its address had not"
 
 
 class OverBudget(Exception):
@@ -48,8 +48,8 @@ class Budget:
     def claim(self, address: str) -> Iterator[None]:
         """Hold one place for as long as the `with` block lasts.
 
-        Raises OverBudget: at once where there is no room, or out of the block, which is cancelled then, where after
-        ENOUGH_SECONDS somebody else needs the place. Raises BudgetClosed in the same two ways once close() was called.
+        Raises OverBudget: at once where there is no room, or out of the block, which is cancelled then, where somebody
+        else needs the place: after ENOUGH_SECONDS, or where its address holds more than its share. Raises BudgetClosed in the same two ways once close() was called.
         """
         if self._closed:
             raise BudgetClosed
@@ -62,7 +62,7 @@ class Budget:
         finally:
             self._forget(address, claim)
         if claim.scope.cancelled_caught:
-            raise BudgetClosed if self._closed else OverBudget(_TOO_SLOW)
+            raise BudgetClosed if self._closed else OverBudget(_GAVE_WAY)
 
     def close(self) -> None:
         """End every claim that is held, and give no more."""
@@ -71,18 +71,21 @@ class Budget:
             claim.scope.cancel()
 
     def _make_room(self, address: str) -> None:
-        if len(self._by_address.get(address, ())) >= self._per_address and not self._oust(address):
+        if self._held(address) >= self._per_address and not self._oust(address):
             raise OverBudget(f"{self._per_address} connections from one address are waiting to authenticate")
-        if self.taken >= self._total and not self._oust(max(self._by_address, key=self._held)):
-            raise OverBudget(f"{self._total} connections are waiting to authenticate")
+        if self.taken >= self._total:
+            greediest = max(self._by_address, key=self._held)
+            unfair = self._held(greediest) > self._held(address) + 1
+            if not self._oust(greediest, at_once=unfair):
+                raise OverBudget(f"{self._total} connections are waiting to authenticate")
 
     def _held(self, address: str) -> int:
-        return len(self._by_address[address])
+        return len(self._by_address.get(address, ()))
 
-    def _oust(self, address: str) -> bool:
-        """End the oldest claim of an address, where it has had time enough. Returns whether it had."""
+    def _oust(self, address: str, *, at_once: bool = False) -> bool:
+        """End the oldest claim of an address, where it has had time enough or `at_once`. Returns whether it did."""
         oldest = self._by_address[address][0]
-        if trio.current_time() - oldest.since < ENOUGH_SECONDS:
+        if not at_once and trio.current_time() - oldest.since < ENOUGH_SECONDS:
             return False
         self._forget(address, oldest)
         oldest.scope.cancel()

@@ -9,8 +9,8 @@ import select
 from collections import deque
 from collections.abc import Callable, Hashable
 from contextlib import suppress
-from datetime import datetime
-from typing import Self
+from datetime import datetime, timedelta
+from typing import Final, Self
 
 import trio
 from attrs import define, field
@@ -23,6 +23,7 @@ from transport import PlainStream, TlsStream
 
 CLOSE_SECONDS = 1.0  # for saying goodbye to a connection that nobody needs
 SWEEP_SECONDS = 1.0  # between two looks at what has been idle for too long
+RETIRE_EARLY: Final = timedelta(seconds=1)  # before a certificate ends: a request takes time, and clocks are not one
 
 
 @define(eq=False)
@@ -112,7 +113,9 @@ class Pool:
             await idle.popleft().close()
 
     def _is_current(self, pooled: Pooled) -> bool:
-        return pooled.expires > trio.current_time() and (pooled.not_after is None or pooled.not_after > self._now())
+        if pooled.expires <= trio.current_time():
+            return False
+        return pooled.not_after is None or pooled.not_after - RETIRE_EARLY > self._now()
 
     def _start_sweeping(self) -> None:
         if not self._sweeping:

@@ -29,12 +29,17 @@ async def test_neither_bound_is_ever_passed(addresses: list[int]) -> None:
     held: dict[int, int] = {}
     with ExitStack() as stack:
         for address in addresses:
-            free = sum(held.values()) < 6 and held.get(address, 0) < 3
+            mine, all_of_them = held.get(address, 0), sum(held.values())
+            greediest = max(held, key=held.__getitem__, default=None)
             with suppress(OverBudget):
                 stack.enter_context(budget.claim(str(address)))
-                assert free
-                held[address] = held.get(address, 0) + 1
-            assert budget.taken == sum(held.values())
+                assert mine < 3
+                if all_of_them == 6:
+                    assert greediest is not None
+                    assert held[greediest] > mine + 1
+                    held[greediest] -= 1
+                held[address] = mine + 1
+            assert budget.taken == sum(held.values()) <= 6
     assert budget.taken == 0
     assert not budget._by_address, "what holds nothing takes no memory"
 
@@ -65,14 +70,25 @@ class Sitters:
 async def test_the_oldest_of_the_greediest_address_makes_room_once_it_had_time(autojump_clock: MockClock) -> None:
     async with trio.open_nursery() as nursery:
         sitters = Sitters(Budget(total=4, per_address=3), nursery)
-        await sitters.sit("patient", "greedy", "greedy", "greedy")
-        with pytest.raises(OverBudget, match="4 connections"), sitters.budget.claim("honest"):
+        await sitters.sit("patient", "greedy", "greedy", "sharing")
+        with pytest.raises(OverBudget, match="4 connections"), sitters.budget.claim("sharing"):
             pass
         await trio.sleep(ENOUGH_SECONDS)
-        with sitters.budget.claim("honest"):
+        with sitters.budget.claim("sharing"):
             assert sitters.budget.taken == 4
             await trio.testing.wait_all_tasks_blocked()
         assert sitters.ousted == ["greedy"]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_crowd_makes_room_at_once_for_an_address_that_holds_less() -> None:
+    """However fast a few hosts come again, they do not keep others out."""
+    async with trio.open_nursery() as nursery:
+        sitters = Sitters(Budget(total=4, per_address=4), nursery)
+        await sitters.sit("crowd", "crowd", "crowd", "crowd", "honest", "another")
+        assert sitters.ousted == ["crowd", "crowd"]
+        with pytest.raises(OverBudget, match="4 connections"), sitters.budget.claim("honest"):
+            pass
         nursery.cancel_scope.cancel()
 
 

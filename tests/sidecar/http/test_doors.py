@@ -514,6 +514,20 @@ async def test_a_new_certificate_means_new_connections(mesh: Mesh) -> None:
     assert mesh.payments.counted("connections_opened_total", direction="inbound") == 2
 
 
+@pytest.mark.parametrize(("left", "connections"), [(timedelta(seconds=2), 1), (timedelta(seconds=0.9), 2)])
+async def test_an_idle_connection_retires_a_little_before_its_certificates_do(
+    mesh: Mesh, left: timedelta, connections: int
+) -> None:
+    """At the very end the other side, whose clock may be ahead, would refuse what is under way."""
+    await mesh.start(App())
+    caller = await mesh.caller()
+    await caller.get("/")
+    ends = [node.proxy.mesh.current()[1].not_after for node in (mesh.checkout, mesh.payments)]
+    mesh.checkout.now.append(min(ends) - left)
+    assert (await caller.get("/"))[0].status == 200
+    assert mesh.payments.counted("connections_opened_total", direction="inbound") == connections
+
+
 async def test_a_banned_server_gets_no_request_on_an_idle_connection(mesh: Mesh) -> None:
     await mesh.start(app := App())
     caller = await mesh.caller()
