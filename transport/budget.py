@@ -1,7 +1,8 @@
 """How many connections may be open that have not yet said who they are (law 21): in total, and from one address.
 
 Where there is no room, who has had time enough makes it; and at once the address that holds most, for one that holds
-less. Otherwise a few hosts that connect and say nothing would keep everybody out, for as long as they go on. A program that ends closes its budget: it waits for nobody here.
+less. Otherwise a few hosts that connect and say nothing would keep everybody out, for as long as they go on. A program
+that ends closes its budget: it waits for nobody here.
 """
 
 from collections.abc import Iterator
@@ -49,7 +50,8 @@ class Budget:
         """Hold one place for as long as the `with` block lasts.
 
         Raises OverBudget: at once where there is no room, or out of the block, which is cancelled then, where somebody
-        else needs the place: after ENOUGH_SECONDS, or where its address holds more than its share. Raises BudgetClosed in the same two ways once close() was called.
+        else needs the place: after ENOUGH_SECONDS, or where its address holds more than its share. Raises
+        BudgetClosed in the same two ways once close() was called.
         """
         if self._closed:
             raise BudgetClosed
