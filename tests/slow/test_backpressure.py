@@ -41,7 +41,10 @@ class Transfer:
         for block in blocks(SIZE):
             left = memoryview(block)
             while left:
-                taken = await stream.socket.send(left)
+                try:
+                    taken = await stream.socket.send(left)
+                except OSError as error:  # a stream's own send_all would not tell how much was taken
+                    raise trio.BrokenResourceError(str(error)) from None
                 self.written += taken
                 left = left[taken:]
 

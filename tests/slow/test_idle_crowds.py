@@ -59,7 +59,7 @@ async def test_a_thousand_at_each_of_the_local_pages(mesh: LocalMesh) -> None:
         shop = await open_shop(mesh, application)
         assert mesh.control_plane is not None
         await crowd_and_call(shop, shop.payments, shop.payments.observe, 1000, 16 * MIB)
-        assert await metric(shop.payments.observe, SIDECAR + "refused_total", direction="observe") > 100
+        assert await metric(shop.payments.observe, SIDECAR + "refused_total", direction="observe") > 0
         for place, address in (("observe", mesh.observe), ("admin", str(mesh.state / "admin.sock"))):
             await crowd_and_call(shop, mesh.control_plane, address, 1000, 32 * MIB)
-            assert await metric(mesh.observe, CONTROL_PLANE + "connections_gave_way_total", place=place) > 100
+            assert await metric(mesh.observe, CONTROL_PLANE + "connections_gave_way_total", place=place) > 0
