@@ -86,7 +86,7 @@ async def _serve_outbound(proxy: Proxy, sock: trio.socket.SocketType) -> None:
     with recorded(proxy, outbound.DIRECTION, "tcp") as life, outbound.called_by(sock, proxy, life) as caller:
         original = _original(sock)
         life.record.original, life.record.port = str(original), original.port
-        if peername(sock) in proxy.dialled:
+        if (peername(sock), (original.host, original.port)) in proxy.dialled:
             log.error("a connection of the sidecar's own was redirected back to it", to=original, advice=_AS_WHOM)
             raise Refused(Reason.REDIRECT_LOOP, _AS_WHOM)
         with proxy.live.register(LiveConnection(None)) as live:

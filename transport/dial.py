@@ -16,22 +16,25 @@ _IP_BIND_ADDRESS_NO_PORT: Final = 24  # linux/in.h: the port is chosen at connec
 
 
 class Dialled:
-    """The near ends of connections that were dialled from here and are still open.
+    """The connections that were dialled from here and are still open, by both their ends.
 
-    An accepted connection that comes from one of them was sent back to us. It is known from the moment at which the
-    kernel starts to connect, so no such connection can be accepted before.
+    An accepted connection that was on its way between the same two was sent back to us. It is known from the moment at
+    which the kernel starts to connect, so no such connection can be accepted before. The near end alone would not do:
+    the kernel gives the same one to connections that lead to different places.
     """
 
     def __init__(self) -> None:
-        self._open: WeakValueDictionary[Peername, trio.socket.SocketType] = WeakValueDictionary()
+        self._open: WeakValueDictionary[tuple[Peername, Peername], trio.socket.SocketType] = WeakValueDictionary()
 
-    def add(self, sock: trio.socket.SocketType) -> None:
-        """Know a connecting socket for as long as it is open."""
+    def add(self, sock: trio.socket.SocketType, far: Peername) -> None:
+        """Know a socket that is connecting to `far`, for as long as it is open."""
         host, port, *_ = sock.getsockname()
-        self._open[plain_address(host), port] = sock
+        self._open[(plain_address(host), port), far] = sock
 
-    def __contains__(self, name: Peername) -> bool:
-        sock = self._open.get(name)
+    def __contains__(self, ends: tuple[Peername, Peername]) -> bool:
+        """Whether a connection from the first of `ends` to the second one is open."""
+        near, (host, port) = ends
+        sock = self._open.get((near, (plain_address(host), port)))
         return sock is not None and sock.fileno() != -1
 
 
@@ -76,7 +79,7 @@ async def _connect(
         code = raw.connect_ex(target)
         if code in (0, errno.EINPROGRESS):
             if dialled is not None:
-                dialled.add(sock)
+                dialled.add(sock, (plain_address(target[0]), target[1]))
             await trio.lowlevel.wait_writable(raw)
             code = raw.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:

@@ -248,3 +248,12 @@ async def test_a_sidecar_that_is_redirected_to_itself_says_so_and_does_not_spin(
             "there and back, once"
         )
     assert pods.seen == []
+
+
+async def test_an_application_that_calls_from_a_port_of_its_sidecar_is_not_taken_for_it(pods: Pods) -> None:
+    """The kernel gives connections to different places one near end: here it has no other, one port being observe's."""
+    pod = await pods.network.pod("narrow")
+    pod.inside(lambda: Path("/proc/sys/net/ipv4/ip_local_port_range").write_text("40000 40001"))
+    sidecar = await start_transparent(pods.mesh, pod, "shop/narrow")
+    assert await say(pod, pods.outside.ipv4, WEB) in ENDED
+    await recorded(sidecar, "upstream_unreachable", original=f"{pods.outside.ipv4}:{WEB}")  # no port left to dial from

@@ -6,6 +6,7 @@ import pytest
 import trio
 
 from transport import ConnectRefused, ConnectTimeout, ConnectUnreachable, Dialled, dial, original_destination
+from transport.sockets import Peername
 
 
 async def free_port() -> int:
@@ -78,30 +79,42 @@ async def test_a_dialled_connection_is_known_before_it_can_be_accepted_and_until
 
         async def accept() -> None:
             sock, (address, port, *_) = await listening.accept()
-            known.append((address, port))
-            assert (address, port) in dialled
+            known.append(((address, port), listening.getsockname()[:2]))
+            assert known[0] in dialled
             sock.close()
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(accept)
             stream = await dial(host, listening.getsockname()[1], deadline=5, dialled=dialled)
-    assert known == [stream.socket.getsockname()[:2]]
+    assert known == [(stream.socket.getsockname()[:2], stream.peername)]
     stream.abort()
     assert known[0] not in dialled
 
 
 async def test_what_failed_to_connect_is_not_known() -> None:
     class Noting(Dialled):
-        def add(self, sock: trio.socket.SocketType) -> None:
-            names.append(sock.getsockname())
-            super().add(sock)
+        def add(self, sock: trio.socket.SocketType, far: Peername) -> None:
+            super().add(sock, far)
+            known.append((sock.getsockname(), far))
+            assert known[0] in dialled
 
-    names: list[tuple[str, int]] = []
+    known: list[tuple[Peername, Peername]] = []
     dialled = Noting()
     with pytest.raises(ConnectRefused):
         await dial("127.0.0.1", await free_port(), deadline=5, dialled=dialled)
-    (name,) = names
-    assert name not in dialled
+    assert known[0] not in dialled
+
+
+async def test_connections_of_one_near_end_are_told_apart_by_where_they_lead() -> None:
+    """The kernel gives the same port to callers of different places: one of them may be the application's own."""
+    dialled = Dialled()
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as another:
+        streams = [await dial(*each.getsockname(), deadline=5, dialled=dialled) for each in (one, another)]
+        ends = [(stream.socket.getsockname(), stream.peername) for stream in streams]
+        assert all(each in dialled for each in ends)
+        assert (ends[0][0], ends[1][1]) not in dialled
+        for stream in streams:
+            stream.abort()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
