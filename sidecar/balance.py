@@ -52,9 +52,9 @@ class Loads:
         # Whoever was not even chosen for so long is gone, or one of very many: no harm in forgetting it.
         self._avoided = {each: until for each, until in self._avoided.items() if until > now - FORGET_SECONDS}
 
-    def is_avoided(self, endpoint: Endpoint) -> bool:
-        """Whether others come first now."""
-        return endpoint in self._avoided and trio.current_time() < self._avoided[endpoint]
+    def avoided(self) -> set[Endpoint]:
+        """Before which all others come now; hardly ever any."""
+        return {endpoint for endpoint, until in self._avoided.items() if trio.current_time() < until}
 
     def on_trial(self, endpoint: Endpoint) -> None:
         """It was chosen: where its time has just come, nobody else tries it meanwhile."""
@@ -73,8 +73,9 @@ def choose(
 
     Those that are avoided have their turn where no other is left.
     """
-    untried = [endpoint for endpoint in endpoints if endpoint not in tried]
-    left = [endpoint for endpoint in untried if not loads.is_avoided(endpoint)] or untried
+    left = [endpoint for endpoint in endpoints if endpoint not in tried]
+    if avoided := loads.avoided():  # to look each endpoint up would cost more than all the rest, at every request
+        left = [endpoint for endpoint in left if endpoint not in avoided] or left
     if len(left) > 2:
         left = draw.sample(left, 2)
     elif len(left) == 2:

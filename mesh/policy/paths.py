@@ -68,8 +68,8 @@ def readings(path: str) -> tuple[str, ...]:
     what they decoded; most hold a path with a slash at its end and one without for the same. A deny matches each
     reading, so that none dodges it. Escaped slashes cannot be in a canonical path, so segments stay segments.
     """
-    if "%" not in path and ";" not in path and not path.endswith("/"):
-        return (path,)
+    if "%" not in path and ";" not in path:
+        return (path, path[:-1]) if path.endswith("/") and path != "/" else (path,)
     bare = (re.sub("/{2,}", "/", parameters.sub("", path)) for parameters in _PARAMETERS)
     whole = [decoded(each) for each in (path, *bare)]
     found = dict.fromkeys((*whole, *(_QUERY.split(each, 1)[0] for each in whole)))
