@@ -121,12 +121,12 @@ async def find_protocol(declared: str, stream: Stream, proxy: Proxy, *, patience
             waiting.start_soon(look)
             await proxy.draining.wait()
             waiting.cancel_scope.cancel()
+    if place.cancelled_caught:  # also where first bytes came in that very moment: the newcomer counts on the place
+        raise Refused(Reason.OVER_LIMIT, GAVE_WAY)
     if found is not None:
         return found
     if broken is not None:
         raise Refused(Reason.DOWNSTREAM_RESET, str(broken))
-    if place.cancelled_caught:
-        raise Refused(Reason.OVER_LIMIT, GAVE_WAY)
     if proxy.draining.is_set():
         raise Refused(Reason.DRAINING, "nothing had been said when the drain began")
     raise Refused(Reason.DOWNSTREAM_TIMEOUT, "no first bytes: declare a protocol whose server speaks first as tcp")
