@@ -180,3 +180,35 @@ async def test_law_10_a_certificate_renewed_meanwhile_does_not_prolong_a_connect
     fresh = await call_with(shop.mesh_port, context)
     assert (await said(fresh, get("/"))).endswith(b"ok")
     fresh.abort()
+
+
+async def test_law_10_an_idle_connection_is_not_used_beyond_its_servers_certificate(shop: Shop, pki: Pki) -> None:
+    await shop.open(svid=pki.svid("shop/payments", lifetime=HOUR))
+    shop.checkout.proxy.mesh.replace_svid(pki.svid("shop/checkout", lifetime=4 * HOUR))
+    assert (await shop.get("/")).endswith(b"ok")
+    shop.payments.proxy.mesh.replace_svid(pki.svid("shop/payments", lifetime=4 * HOUR))
+    shop.checkout.now.append(pki.now + 2 * HOUR)
+    assert (await shop.get("/")).endswith(b"ok")
+    assert shop.payments.counted("connections_opened_total", direction="inbound") == 2
+
+
+@pytest.mark.parametrize("whose", ["shop/checkout", "shop/payments"])
+async def test_law_10_a_stream_into_the_mesh_ends_with_the_earlier_certificate(
+    shop: Shop, pki: Pki, nursery: trio.Nursery, whose: str
+) -> None:
+    """Once the control link is silent, as it is here from the beginning."""
+    lives = {"shop/checkout": 4 * HOUR, "shop/payments": 4 * HOUR, whose: HOUR}
+    await shop.open(protocol="tcp", svid=pki.svid("shop/payments", lifetime=lives["shop/payments"]))
+    shop.payments.learn(policies=[policy(shop.app_port, tcp=True)])
+    shop.checkout.learn(endpoints=[shop.endpoint(protocol="tcp")])
+    node = shop.checkout
+    node.proxy.mesh.replace_svid(pki.svid("shop/checkout", lifetime=lives["shop/checkout"]))
+    caller = await shop.caller()
+    await caller.send_all(get("/"))
+    await heard(caller, b"ok")
+    node.proxy.mesh.replace_svid(pki.svid("shop/checkout", lifetime=4 * HOUR))  # the connection stands on the old one
+    node.now.append(pki.now + 2 * HOUR)
+    nursery.start_soon(node.proxy.live.watch, node.proxy.mesh, 0.01)
+    with pytest.raises(trio.BrokenResourceError), trio.fail_after(5):
+        await caller.receive_some()
+    assert (await node.record()).reason == Reason.CERTIFICATE_RETIRED
