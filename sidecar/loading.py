@@ -175,7 +175,7 @@ def _check_together(reading: _Reading) -> None:
                 f"application {inbound.application} is a listener of this sidecar; write where the application listens",
             )
     _check_protocols(reading)
-    _check_transparent(reading)
+    _check_transparent(reading, [bind for _, bind in binds])
     limits = Limits(**{name: value for name, value in values.items() if table.BY_NAME[name].limit})
     if limits.backoff_initial > limits.backoff_max:
         reading.fault(
@@ -202,10 +202,16 @@ def _captures(values: Mapping[str, Any]) -> list[tuple[str, Address]]:
     ]
 
 
-def _check_transparent(reading: _Reading) -> None:
+def _check_transparent(reading: _Reading, binds: list[Address]) -> None:
     for name in _TRANSPARENT:
         if name in reading.values and not reading.values.get("transparent"):
             reading.fault(reading.origins[name], "means nothing without --transparent; add that, or leave this out")
+    for declared in reading.values.get("ports", ()):
+        if any(declared.port == bind.port for bind in binds):
+            reading.fault(
+                reading.origins["ports"],
+                f"{declared} is a listener of this sidecar; write a port where the application listens",
+            )
 
 
 def _collide(one: Address, other: Address) -> bool:

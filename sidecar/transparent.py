@@ -77,9 +77,19 @@ def _meant(proxy: Proxy, sock: trio.socket.SocketType) -> Inbound:
     original = _original(sock)
     if ip_address(original.host).is_loopback:
         raise Refused(Reason.NO_ORIGINAL_DESTINATION, f"{original} is out of reach for other pods")
+    if explicit := next((each for each in proxy.settings.inbound if _is_for(each, original)), None):
+        return explicit
     protocol = next((each.protocol for each in proxy.settings.ports if each.port == original.port), "auto")
     bind = Address(*sock.getsockname()[:2])
     return Inbound(bind, original, protocol, source=original.host)
+
+
+def _is_for(inbound: Inbound, original: Address) -> bool:
+    """Whether an explicit listener was dialled: the rules capture its connections as they do the application's."""
+    if inbound.bind.port != original.port:
+        return False
+    bound, dialled = ip_address(inbound.bind.host), ip_address(original.host)
+    return bound == dialled or (bound.is_unspecified and bound.version == dialled.version)
 
 
 async def _serve_outbound(proxy: Proxy, sock: trio.socket.SocketType) -> None:

@@ -74,7 +74,7 @@ async def _connect(
     try:
         if source is not None:
             raw.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
-            raw.bind((source, 0))
+            raw.bind((source, 0, *target[2:]))  # a link-local address needs the zone too
         # trio's connect() lets others run before the near end has its name, and `dialled` has to come first.
         code = raw.connect_ex(target)
         if code in (0, errno.EINPROGRESS):

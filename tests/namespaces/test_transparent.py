@@ -1,8 +1,10 @@
 """Programs that know of no mesh go through it, over IPv4 and IPv6, and whatever they do nobody gets around it."""
 
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,14 @@ apiVersion: doorward.dev/v1
 kind: NamespaceDefaults
 metadata: {name: defaults, namespace: shop}
 spec: {mtls: permissive}
+"""
+TO_BOTH = """
+apiVersion: doorward.dev/v1
+kind: AllowPolicy
+metadata: {name: checkout-calls-both, namespace: shop}
+spec:
+  to: {workload: both}
+  from: [{workload: checkout}]
 """
 FROM_OUTSIDE = """
 apiVersion: doorward.dev/v1
@@ -257,3 +267,27 @@ async def test_an_application_that_calls_from_a_port_of_its_sidecar_is_not_taken
     sidecar = await start_transparent(pods.mesh, pod, "shop/narrow")
     assert await say(pod, pods.outside.ipv4, WEB) in ENDED
     await recorded(sidecar, "upstream_unreachable", original=f"{pods.outside.ipv4}:{WEB}")  # no port left to dial from
+
+
+async def test_an_explicit_listener_of_a_redirected_pod_leads_where_it_says(pods: Pods, nursery: trio.Nursery) -> None:
+    async def answer(stream: trio.SocketStream) -> None:
+        async with stream:
+            await stream.receive_some()
+            await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+
+    pod, sidecar = await pods.another("shop/both", "--inbound", f"0.0.0.0:9443=127.0.0.1:{HTTP}/http")
+    nursery.start_soon(trio.serve_listeners, answer, [await pod.listen(HTTP, "127.0.0.1")])
+    await pods.apply(TO_BOTH)
+    assert await say(pods.client, pod.ipv4, HTTP) == OK
+    await recorded(sidecar, "allowed_by_policy", source="spiffe://cluster.local/ns/shop/sa/checkout")
+    assert await say_as_checkout(pods, pods.outside, pod.ipv6, 9443) in ENDED, "it listens on IPv4"
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_caller_by_link_local_address_reaches_the_application_at_that_address(pods: Pods) -> None:
+    """Such an address means something together with its zone only: in both pods that is the one of eth0."""
+    addresses = pods.server.inside(Path("/proc/thread-self/net/if_inet6").read_text).splitlines()
+    (local,) = (str(IPv6Address(bytes.fromhex(line[:32]))) for line in addresses if line.startswith("fe80"))
+    zone = pods.outside.inside(partial(socket.if_nametoindex, "eth0"))
+    assert await say_as_checkout(pods, pods.outside, f"{local}%{zone}", TCP) == "an answer"
+    assert pods.seen.pop().address == local

@@ -170,6 +170,14 @@ def test_a_declared_port_speaks_one_protocol() -> None:
     assert fault == "--ports: port 8080 is declared http and tcp; write one"
 
 
+@pytest.mark.parametrize("port", ["15006", "15001", "15020", "8443"])
+def test_a_declared_port_is_the_applications_and_no_listener_of_the_sidecar(port: str) -> None:
+    (fault,) = faults(
+        {"transparent": ["true"], "ports": [f"{port}/http"], "inbound": ["0.0.0.0:8443=127.0.0.1:8080/http"]}
+    )
+    assert fault == f"--ports: {port}/http is a listener of this sidecar; write a port where the application listens"
+
+
 def test_an_outbound_listener_that_others_could_use_is_refused() -> None:
     (text,) = faults({"outbound": ["0.0.0.0:9001=shop/payments:8080"]})
     assert "lend this workload's identity" in text
