@@ -218,7 +218,7 @@ ROWS: Final = (
     _limit(
         "unauthenticated_total",
         "Connections at once that have not finished their TLS handshake. Where there is no room, one that has had 2 s "
-        "gives way.",
+        "gives way, and at once one of an address that holds more than the newcomer's.",
     ),
     _limit("unauthenticated_per_address", "The same, from one source address."),
     _limit("handshake_timeout", "For one TLS handshake, on either side."),

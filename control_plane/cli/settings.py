@@ -31,7 +31,7 @@ LIFETIMES = {
 LIMITS = {
     "links": "Connected sidecars.",
     "unauthenticated_links": "Connections that have shown no certificate yet. Where there is no room, one that has had "
-    "2 s gives way.",
+    "2 s gives way, and at once one of an address that holds more than the newcomer's.",
     "unauthenticated_links_per_address": "The same, from one address.",
     "handshake_timeout": "For the TLS handshake.",
     "hello_timeout": "From the handshake to the sidecar's first message.",
