@@ -81,6 +81,8 @@ def _change(redirection: Redirection, asked: Sequence[int], *, install: bool) ->
     if install:
         iptables.install(redirection, versions)
         print("\n".join(_captured(redirection, versions)))
+        for version in (each for each in VERSIONS["both"] if each not in asked and (each == 4 or iptables.has_ipv6())):
+            print(f"left as it was: TCP over IPv{version}, captured only by rules that stand already")
     else:
         removed = iptables.remove(versions)
         print("\n".join(f"IPv{each}: {'removed' if each in removed else 'nothing to remove'}" for each in versions))

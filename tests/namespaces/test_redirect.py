@@ -179,6 +179,8 @@ async def test_it_says_what_is_captured_and_what_is_not(pod: Pod) -> None:
         "not captured: connections to ports elsewhere 25\n"
         "not captured: connections to fd00::/8\n"
     )
+    assert "left as it was: TCP over IPv6" in install(pod, "--ip-version", "4")
+    assert "left as it was: TCP over IPv4" in install(pod, "--ip-version", "6")
 
 
 async def test_where_ipv6_fails_ipv4_is_as_before_and_says_so(pod: Pod, tmp_path: Path) -> None:
