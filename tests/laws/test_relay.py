@@ -15,12 +15,17 @@ import trio.testing
 
 from certs.tls import client_context, server_context
 from mesh.policy import Facts, Reason
+from mesh.wire import Ack
 from sidecar.live import SLICE, LiveConnection, LiveConnections
+from sidecar.metrics import Metrics
 from sidecar.relay import BUFFER_BYTES, Ending, Tally, relay
+from sidecar.snapshots import Snapshots
+from sidecar.view import Mesh
 from tests.laws.conftest import Shop, eventually, get, said
 from tests.support.doors import read_to_the_end
 from tests.support.memory import memory_pair
 from tests.support.pki import Pki
+from tests.support.simulator import WORKLOAD, allow, snapshot
 from tests.support.streams import plain_pair, socket_pair, tls_pair
 from transport import PlainStream, TlsStream
 
@@ -66,8 +71,10 @@ async def test_law_24_a_connection_that_never_pauses_lets_others_have_their_turn
     assert most <= BUFFER_BYTES, "no more than one buffer between two turns of somebody else"
 
 
-async def test_law_25_nothing_that_arrived_is_left_behind(pki: Pki) -> None:
-    """Records larger than a read, backpressure in between, and then silence, which raises no edge for what is left."""
+@pytest.mark.parametrize("buffer_bytes", [BUFFER, BUFFER_BYTES])
+async def test_law_25_nothing_that_arrived_is_left_behind(pki: Pki, buffer_bytes: int) -> None:
+    """Records larger than a read and reads larger than a record, backpressure in between, and then silence, which
+    raises no edge for what is left."""
     data = bytes(range(256)) * 4 * 1024
     client, a = await both(pki, small=True)
     b, sink = await plain_pair(small=True)
@@ -92,7 +99,7 @@ async def test_law_25_nothing_that_arrived_is_left_behind(pki: Pki) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(send)
             nursery.start_soon(receive_slowly)
-            ending = await relay(a, b, Tally(), idle=60, buffer_bytes=BUFFER)
+            ending = await relay(a, b, Tally(), idle=60, buffer_bytes=buffer_bytes)
     assert ending is Ending.DONE
     assert received.digest() == hashlib.sha256(data).digest()
     client.abort()
@@ -271,6 +278,28 @@ async def test_law_31_a_new_snapshot_holds_at_once_and_old_connections_are_looke
         assert await shop.payments.push(policies=[]) == 5 * SLICE
         assert turns >= 4
         nursery.cancel_scope.cancel()
+
+
+async def test_law_31_who_is_ended_by_a_snapshot_comes_back_under_that_one(pki: Pki) -> None:
+    """Others are still to be looked at then, so it has to be in force before the first of them is."""
+    mesh, live = Mesh(WORKLOAD.in_domain(pki.domain)), LiveConnections()
+    snapshots = Snapshots(mesh, live, Metrics(), pki.domain)
+    assert await snapshots.apply(snapshot(pki, 1, allow())) == Ack("first", 1)
+    facts = Facts(mesh.workload, 8080, pki.id("shop/frontend"))
+    found: list[int] = []
+
+    async def hold() -> None:
+        with live.register(LiveConnection(None, facts)):
+            await trio.sleep_forever()
+        assert mesh.view is not None
+        found.append(mesh.view.number)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(2 * SLICE):
+            nursery.start_soon(hold)
+        await trio.testing.wait_all_tasks_blocked()
+        assert await snapshots.apply(snapshot(pki, 2, allow(caller="ops"))) == Ack("first", 2)
+    assert found == [2] * 2 * SLICE
 
 
 async def test_law_31_handshakes_take_turns(shop: Shop) -> None:
