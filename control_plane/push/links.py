@@ -67,6 +67,11 @@ class Link:
         """Whose link this is: what its certificate says, never a field of a message (law 2)."""
         return self.peer.id
 
+    @property
+    def answered(self) -> bool:
+        """Whether it has enforced or refused a snapshot on this link: if it holds one at all, it does by now."""
+        return self.acknowledged is not None or self.last_nack is not None
+
     def end(self, reason: str) -> None:
         """End this link; `reason` is for its log line."""
         self.ended_because = reason

@@ -74,8 +74,8 @@ class Registration:
     async def _renew(self) -> Nack | None:
         announce = self.link.announced
         assert announce is not None
-        if self.link.acknowledged is None and any(map(self._needs_proof, announce.listeners)):
-            return None  # it refuses everyone before its first snapshot; its first acknowledgement brings us here again
+        if not self.link.answered and any(map(self._needs_proof, announce.listeners)):
+            return None  # before its first snapshot it refuses everyone; its first answer to one brings us here again
         self._proved &= {(each.address, each.mesh_port) for each in announce.listeners}
         refusals: list[AnnounceRefused] = []
         leases: list[Lease] = []

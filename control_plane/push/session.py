@@ -98,10 +98,8 @@ class Session:
                 await self._conversation.send(Pong(number))
             case Pong():
                 pass
-            case Ack():
-                self._acknowledge(message)
-            case Nack():
-                self._refused(message)
+            case Ack() | Nack():
+                self._answered(message)
             case CertificateRequest():
                 answer = await self._attestor.answer(message, self._link.peer, self._link.address)
                 await self._conversation.send(answer)
@@ -137,15 +135,21 @@ class Session:
             raise AnnounceRefused("too_many_announcements", f"more than {ANNOUNCEMENTS_PER_MINUTE} in a minute")
         recent.append(now)
 
+    def _answered(self, answer: Ack | Nack) -> None:
+        first = not self._link.answered
+        if isinstance(answer, Ack):
+            self._acknowledge(answer)
+        else:
+            self._refused(answer)
+        if first and self._link.answered:
+            self._link.announcements.announce()  # from now on it can prove its addresses
+
     def _acknowledge(self, ack: Ack) -> None:
-        first = self._link.acknowledged is None
         sent_at = self._link.acknowledge(ack)
         if sent_at is None:
             log.warning("acknowledged what was not sent: it counts for nothing", extra=self._fields(number=ack.number))
             return
         self._office.metrics.enforced_after.observe(trio.current_time() - sent_at)
-        if first:
-            self._link.announcements.announce()  # from now on it can prove its addresses
 
     def _refused(self, nack: Nack) -> None:
         self._link.last_nack = nack

@@ -101,15 +101,18 @@ async def test_an_address_that_proves_the_identity_is_registered(plane: Plane) -
         assert await leases(plane) == [("shop/payments", ELSEWHERE, port)]
 
 
-async def test_nobody_is_asked_for_a_proof_before_the_first_snapshot(plane: Plane) -> None:
-    """A sidecar refuses everyone until then: it would be refused for it, and have to wait for the next renewal."""
+@pytest.mark.parametrize("enforces", [True, False])
+async def test_nobody_is_asked_for_a_proof_before_the_first_snapshot(plane: Plane, enforces: bool) -> None:
+    """A sidecar refuses everyone until then: it would be refused for it, and have to wait for the next renewal. Who
+    refuses a snapshot may still hold an earlier one."""
     svid = plane.svid_for(DOMAIN.workload("shop", "payments"))
     async with sidecar_listener(plane, svid) as port:
         pass
     caller = await announces(plane, listener(ELSEWHERE, mesh_port=port), listener())
     snapshot = await caller.snapshot()
     async with sidecar_listener(plane, svid, port=port):
-        await caller.say(Ack(snapshot.epoch, snapshot.number))
+        nack = Nack("Snapshot", "policy_faults", "a newer policy than this version knows")
+        await caller.say(Ack(snapshot.epoch, snapshot.number) if enforces else nack)
         await until_leased(plane, 2)
     assert plane.count("requests_refused_total", about="Announce", code="address_not_proved") == 0
 
