@@ -115,7 +115,7 @@ class Detour:
 async def test_no_detour_leads_around_the_sidecars(pods: Pods, record_property: Callable[[str, object], None]) -> None:
     for host in (pods.server.ipv4, pods.server.ipv6):
         loopback = await redirected_loopback(pods, "::1" if ":" in host else "127.0.0.1")
-        with_a_key = with_a_certificate(pods, host)
+        with_a_key = [*with_a_certificate(pods, host), await routed_through_the_server(pods, host)]
         for detour in [*from_outside(pods, host), *with_a_key, loopback, *from_the_clients_pod(pods, host)]:
             before = len(pods.payments.records())
             got = (await detour.go()).partition(": ")[0]
@@ -159,6 +159,16 @@ async def redirected_loopback(pods: Pods, local: str) -> Detour:
     go = partial(say_as_checkout, pods, pods.server, local, DEBUG)
     tries = f"with checkout's certificate, redirected from loopback, to {Address(local, DEBUG)}"
     return Detour(tries, go, reason="no_original_destination")
+
+
+async def routed_through_the_server(pods: Pods, host: str) -> Detour:
+    """What somebody gets who takes the server for a router: its rules capture that too."""
+    platform = pods.network.pods[0]
+    elsewhere = platform.ipv6 if ":" in host else platform.ipv4
+    await pods.outside.must("ip", "route", "replace", elsewhere, "via", host)
+    go = partial(say_as_checkout, pods, pods.outside, elsewhere, TCP)
+    tries = f"with checkout's certificate, routed through the server, to {Address(elsewhere, TCP)}"
+    return Detour(tries, go, reason="upstream_unreachable")
 
 
 def from_the_clients_pod(pods: Pods, host: str) -> Iterator[Detour]:
