@@ -1,31 +1,41 @@
 """`make fuzz`: every property test with fresh random examples, round after round, until the time is over.
 
-Each round has a seed of its own. What fails is shrunk, printed with how to reproduce it, and kept in the database of
+Each round has a seed of its own, which orders the files too: where the time is over before a round is, no test is
+always the one left out. What fails is shrunk, printed with how to reproduce it, and kept in the database of
 the profile "fuzz" (tests/conftest.py), so that the next `make fuzz` tries it first. Exit 1 where anything failed.
 """
 
 import argparse
+import random
 import re
 import secrets
 import signal
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from attrs import Factory, define
 
+_HERE = Path(__file__).parent
 _EXAMPLES = re.compile(r"(\d+) passing, (\d+) failing")  # Hypothesis' statistics, one line for each phase
 
 
 @define
 class Tally:
-    """A pytest plugin: which tests have run, how many examples they tried, and what failed."""
+    """A pytest plugin: which tests there are and have run, how many examples they tried, and what failed."""
 
+    known: set[str] = Factory(set)
     tests: set[str] = Factory(set)
     examples: int = 0
     failures: dict[str, int] = Factory(dict)
     """The seed of the round in which each test failed first."""
     seed: int = 0
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
+        """Hear what one of the processes has found to do."""
+        self.known.update(ids)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Hear of one test's set-up, call or tear-down, in whichever process it ran."""
@@ -54,14 +64,18 @@ def fuzz(seconds: int) -> int:
             return int(status)  # somebody pressed Ctrl-C
         if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERRUPTED):
             return int(status)
-    print(f"\n{len(tally.tests)} property tests, {tally.examples} examples, {rounds} rounds in {seconds} s")
+    reached = f"{len(tally.tests)} of {len(tally.known)} property tests"
+    print(f"\n{reached}, {tally.examples} examples, {rounds} rounds in {seconds} s")
     for test, seed in tally.failures.items():
         print(f"FAILED, and tried again first by the next `make fuzz`:\n  {_again(test, seed)}")
     return 1 if tally.failures or not tally.tests else 0
 
 
 def _arguments(seed: int) -> list[str]:
+    files = sorted(str(path) for path in _HERE.rglob("test_*.py"))
+    random.Random(seed).shuffle(files)
     return [
+        *files,
         *("-m", "hypothesis and not slow", "--numprocesses=auto", "--quiet", "--no-header", "-p", "no:cacheprovider"),
         *("-o", "faulthandler_timeout=0", "--hypothesis-profile=fuzz", f"--hypothesis-seed={seed}"),
     ]
