@@ -1,6 +1,7 @@
 """The subcommand `redirect`: what it does, and what it says. Exit code 0: done; 1: could not; 2: wrong usage."""
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -60,6 +61,17 @@ def known_flags() -> list[str]:
 
 def execute(arguments: argparse.Namespace, faults: Sequence[Fault]) -> int:
     """Do it, and return the exit code. Raises SettingsFault, with `faults` among the others."""
+    try:
+        code = _execute(arguments, faults)
+        sys.stdout.flush()
+    except OSError as error:
+        print(f"doorward-sidecar: standard output cannot be written: {error.strerror}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered has to go somewhere
+        return 1
+    return code
+
+
+def _execute(arguments: argparse.Namespace, faults: Sequence[Fault]) -> int:
     given = {flag.name: texts for flag in FLAGS if (texts := getattr(arguments, flag.name)) is not None}
     redirection = read(given, faults)
     versions = VERSIONS[arguments.ip_version]

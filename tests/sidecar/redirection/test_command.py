@@ -1,5 +1,7 @@
 """`doorward-sidecar redirect`: what it prints, and how it ends where it cannot do what it is told."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,14 @@ def test_every_wrong_value_is_listed_and_the_exit_code_is_two(capsys: pytest.Cap
     assert "--exclude-uid: is no flag; did you mean --exclude-uids?" in said
     assert "--inbound-port: 'x': is no port; write a port from 1 to 65535" in said
     assert "See doorward-sidecar redirect --help." in said
+
+
+def test_who_cannot_be_told_is_told_so_where_that_goes() -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "sidecar.cli", "redirect"]
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr == "doorward-sidecar: standard output cannot be written: No space left on device\n"
 
 
 def test_it_does_one_thing_at_a_time(capsys: pytest.CaptureFixture[str]) -> None:
