@@ -31,6 +31,7 @@ from tests.support.doors import Node, application, outbound_door
 from tests.support.pki import HOUR, Pki
 from tests.support.plane import DOMAIN, Caller, Plane, names_of
 from tests.support.simulator import TOKEN, WORKLOAD, Simulator
+from tests.support.stock import free_port
 from transport import PlainStream, TlsStream, dial
 
 
@@ -167,7 +168,10 @@ async def test_law_05_only_the_identity_of_the_endpoint_dialled_is_spoken_to_and
     wrong = evolve(shop.endpoint(identity=str(pki.id("shop/payments-canary"))), mesh_port=port)
     shop.checkout.learn(endpoints=[wrong])
     assert b'"wrong_server_identity"' in await shop.get("/secret")
-    await eventually(lambda: neighbour.met)
+    nobody = evolve(shop.endpoint(), mesh_port=free_port())  # an endpoint of the same service, where it would be good
+    shop.checkout.learn(endpoints=[wrong, nobody])
+    assert b'"error": "failed"' in await shop.get("/secret")
+    await eventually(lambda: neighbour.met == 2)
     assert not neighbour.told, "a handshake, and not a byte of the request"
 
     shop.checkout.learn(endpoints=[evolve(shop.endpoint(), mesh_port=shop.app_port)])  # who would gladly take plaintext

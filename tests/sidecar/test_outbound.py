@@ -166,7 +166,7 @@ async def test_a_neighbour_with_another_identity(pki: Pki) -> None:
     assert await impostor_reason(pki, neighbour) == Reason.WRONG_SERVER_IDENTITY
 
 
-async def test_an_identity_that_another_endpoint_of_the_service_may_have(pki: Pki) -> None:
+async def test_the_workloads_own_identity_where_another_one_is_registered(pki: Pki) -> None:
     payments = Impostor(pki.svid("shop/payments"), pki)
     assert await impostor_reason(pki, payments, identity=str(pki.id("shop/other"))) == Reason.WRONG_SERVER_IDENTITY
 
