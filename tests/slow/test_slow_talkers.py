@@ -8,6 +8,7 @@ import trio
 from certs.tls import client_context
 from examples.demo.local_mesh import LocalMesh, Process, wait_for
 from mesh.wire import ALPN
+from sidecar.view import ALPN_HTTP
 from tests.support.applications import Application, answering, serving
 from tests.support.attacks import Shop, crowding, going_on, open_shop, surviving
 from tests.support.processes import MIB, metric
@@ -74,6 +75,34 @@ async def test_who_talks_slowly_is_let_go_and_nobody_else_notices(mesh: LocalMes
             (mesh.observe, "doorward_control_plane_links_refused_total", "handshake_timeout", TALKERS),
         ):
             assert await metric(observe, name, reason=reason) == count
+
+
+async def drip_within_tls(shop: Shop) -> None:
+    """Say the beginning of a head over mTLS, then one byte at a time, until the sidecar ends the connection."""
+    stream = await shop.direct(shop.mesh_port, ALPN_HTTP)
+    try:
+        await stream.send_all(HEAD)
+        while True:
+            await trio.sleep(0.2)
+            await stream.send_all(b"x")
+    except trio.BrokenResourceError:
+        pass
+    finally:
+        stream.abort()
+
+
+async def test_who_has_a_certificate_and_talks_slowly_is_let_go_too(mesh: LocalMesh) -> None:
+    async with serving(answering) as application:
+        shop = await open_shop(mesh, application, *BRIEF)
+        async with surviving(shop.payments, memory=24 * MIB), going_on(shop.call) as honest:
+            with trio.fail_after(90):
+                async with trio.open_nursery() as talkers:
+                    for _ in range(TALKERS):
+                        talkers.start_soon(drip_within_tls, shop)
+                    await honest.go_on()
+        refused = await metric(shop.payments.observe, "doorward_sidecar_refused_total", reason="downstream_timeout")
+        assert refused == TALKERS
+        assert not [head for head in application.heads if b"/ready" in head], "no half of a head came through"
 
 
 async def after_the_body(_: Application, stream: trio.SocketStream) -> None:
