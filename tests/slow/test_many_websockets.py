@@ -11,10 +11,11 @@ from wsproto.events import TextMessage
 from examples.demo.local_mesh import LocalMesh, wait_for
 from tests.support.applications import Application, serving
 from tests.support.http_peers import WebSocket
-from tests.support.kernel import Memory, descriptors, more_descriptors
+from tests.support.kernel import more_descriptors
 from tests.support.pairs import HTTP_PORT, Pair, start_pair
 from tests.support.payloads import KIB
 from tests.support.policies import allow_policy, apply
+from tests.support.processes import Memory, descriptors
 
 MANY = 1000
 OPENING = 20  # handshakes at once
@@ -76,7 +77,7 @@ class Crowd:
 
 
 def open_files(pair: Pair) -> list[int]:
-    return [descriptors(sidecar.popen.pid) for sidecar in pair.both]
+    return [descriptors(sidecar) for sidecar in pair.both]
 
 
 @asynccontextmanager

@@ -21,7 +21,7 @@ from examples.demo.local_mesh import LocalMesh, Process, Sidecar
 from tests.support.applications import Application, exchange, get
 from tests.support.pki import Pki
 from tests.support.policies import allow
-from tests.support.processes import Memory, descriptors
+from tests.support.processes import Growth, descriptors
 from transport import TlsStream, dial
 
 DESTINATION = "shop/payments:8080"
@@ -88,13 +88,13 @@ async def open_shop(mesh: LocalMesh, application: Application, *options: str, ca
 
 
 @asynccontextmanager
-async def surviving(process: Process, *, memory: int) -> AsyncIterator[Memory]:
+async def surviving(process: Process, *, memory: int) -> AsyncIterator[Growth]:
     """Within the block the process lives, and grows by at most `memory` bytes; soon after it, it holds no more
     descriptors than before."""
-    before, grown = descriptors(process), Memory.of(process)
+    before, grown = descriptors(process), Growth.of(process)
     yield grown
     assert process.popen.poll() is None, process.tail()
-    assert grown.growth < memory, f"{process.name} grew by {grown.growth / 2**20:.1f} MiB"
+    assert grown.bytes < memory, f"{process.name} grew by {grown.bytes / 2**20:.1f} MiB"
     with trio.move_on_after(PATIENCE):
         while descriptors(process) > before + SPARE_DESCRIPTORS:
             await trio.sleep(0.05)

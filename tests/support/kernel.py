@@ -1,34 +1,10 @@
-"""What the kernel knows of a live process and of loopback connections (Linux, /proc)."""
+"""What the kernel knows of loopback connections, and what it lets this process open (Linux)."""
 
 import resource
 from collections.abc import Iterable
 from pathlib import Path
 
-from attrs import frozen
-
-KIB = 1024
 LISTENING = "0A"  # as /proc/net/tcp writes TCP_LISTEN
-
-
-@frozen
-class Memory:
-    """What one process holds in memory, in bytes. `peak` is the most that was ever resident."""
-
-    resident: int
-    peak: int
-
-    @classmethod
-    def of(cls, pid: int) -> "Memory":
-        """As of now."""
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-        said = dict(line.split(":", 1) for line in lines)
-        resident, peak = (int(said[name].split()[0]) * KIB for name in ("VmRSS", "VmHWM"))
-        return cls(resident, peak)
-
-
-def descriptors(pid: int) -> int:
-    """Open file descriptors of a process."""
-    return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
 
 
 def queued(ports: Iterable[int]) -> dict[int, int]:

@@ -9,8 +9,8 @@ from attrs import frozen
 
 from examples.demo.local_mesh import LocalMesh, Sidecar
 from tests.support.applications import Application
-from tests.support.kernel import Memory
 from tests.support.policies import allow_policy, apply
+from tests.support.processes import Memory
 
 HTTP_PORT, TCP_PORT = 8080, 5432  # what policies call the applications' ports
 
@@ -39,7 +39,7 @@ class Pair:
 
     def memory(self) -> tuple[Memory, Memory]:
         """The client's, the server's."""
-        return Memory.of(self.client.popen.pid), Memory.of(self.server.popen.pid)
+        return Memory.of(self.client), Memory.of(self.server)
 
 
 async def start_pair(

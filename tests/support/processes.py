@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from attrs import define
+from attrs import frozen
 
 from examples.demo.local_mesh import Process, http_get
 
@@ -28,33 +28,41 @@ def _line(text: str) -> dict[str, Any]:
     return line if isinstance(line, dict) else {}
 
 
-def resident(process: Process) -> int:
-    """Bytes of memory that the process has resident now."""
-    return _status(process, "VmRSS")
-
-
 def descriptors(process: Process) -> int:
     """Descriptors that the process has open now."""
     return len(os.listdir(f"/proc/{process.popen.pid}/fd"))  # noqa: PTH208  # one call, and it may vanish under it
 
 
-@define
+@frozen
 class Memory:
-    """The memory of a process from a moment on."""
+    """What a process holds in memory, in bytes. `peak` is the most that was ever resident."""
 
-    process: Process
-    before: int = 0
+    resident: int
+    peak: int
 
     @classmethod
     def of(cls, process: Process) -> "Memory":
+        """As of now."""
+        return cls(_status(process, "VmRSS"), _status(process, "VmHWM"))
+
+
+@frozen
+class Growth:
+    """How the memory of a process grows from a moment on."""
+
+    process: Process
+    before: int
+
+    @classmethod
+    def of(cls, process: Process) -> "Growth":
         """From now on: the kernel forgets the highest value that there was."""
         Path(f"/proc/{process.popen.pid}/clear_refs").write_text("5")
-        return cls(process, resident(process))
+        return cls(process, Memory.of(process).resident)
 
     @property
-    def growth(self) -> int:
-        """By how many bytes it was larger than at the beginning when it was largest."""
-        return _status(self.process, "VmHWM") - self.before
+    def bytes(self) -> int:
+        """By how much it was larger than at the beginning when it was largest."""
+        return Memory.of(self.process).peak - self.before
 
 
 async def metric(address: str, name: str, **labels: str) -> float:
