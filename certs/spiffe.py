@@ -15,7 +15,7 @@ from certs.errors import SpiffeIdMalformed
 
 MAX_ID_BYTES = 2048  # SPIFFE-ID §2.3
 MAX_TRUST_DOMAIN_BYTES = 255  # SPIFFE-ID §2.3
-MAX_NAME_BYTES = 253  # of a namespace or workload, as in Kubernetes: so each has an ID in every trust domain
+MAX_NAME_BYTES = 253  # of a namespace, workload or operator, as in Kubernetes: so each has an ID in every trust domain
 
 _TRUST_DOMAIN = re.compile(r"[a-z0-9._-]+", re.ASCII)
 _SEGMENT = re.compile(r"[A-Za-z0-9._-]+", re.ASCII)
@@ -46,7 +46,9 @@ class TrustDomain:
 
     def operator(self, name: str) -> "SpiffeId":
         """The ID of a person or program that may use the admin API."""
-        return SpiffeId(self.name, f"/operator/{_segment(name)}")
+        if len(_segment(name)) > MAX_NAME_BYTES:
+            raise SpiffeIdMalformed(f"the name {name[:80]!r}… is longer than {MAX_NAME_BYTES} bytes")
+        return SpiffeId(self.name, f"/operator/{name}")
 
 
 @frozen(order=True)
@@ -84,6 +86,14 @@ class SpiffeId:
         match self.path[1:].split("/"):
             case ["ns", namespace, "sa", workload] if max(len(namespace), len(workload)) <= MAX_NAME_BYTES:
                 return WorkloadName(namespace, workload)
+        return None
+
+    @property
+    def operator(self) -> str | None:
+        """The operator's name, or None for an ID that is not of the form /operator/<name>."""
+        match self.path[1:].split("/"):
+            case ["operator", name] if len(name) <= MAX_NAME_BYTES:
+                return name
         return None
 
 

@@ -1,6 +1,7 @@
 """The control plane: it says who is who, who may call whom, and tells every sidecar. One process, one state directory.
 
     state           the state directory: private, locked, files written whole
+    private_files   files that only their owner may read, checked and written whole
     store           everything durable: policies and revisions, tokens, issuances, leases, bans, the audit log
     authority       the root and the issuing intermediate; this program's own certificate
     push            the sidecars' links: attest, register, push snapshots, count what was acknowledged

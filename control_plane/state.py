@@ -6,28 +6,26 @@
     admin.sock      the admin API
     and the files that the authority keeps, by `file`, `read` and `write`
 
-The directory is 0700 and every file 0600; what is laxer is refused rather than mended, since it may have been read
-already. A file is written whole: to a temporary one, synced, renamed, and the directory synced.
+The directory is 0700 and every file 0600; what is laxer is refused. Files are read and written by private_files.
 """
 
 import fcntl
 import json
 import os
-import secrets
-import stat
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from certs.errors import SpiffeIdMalformed
 from certs.spiffe import TrustDomain
+from control_plane import private_files
+from control_plane.private_files import FileRefused
 
 DEFAULT_TRUST_DOMAIN: Final = "cluster.local"
 
 STORE_FILE: Final = "store.db"
 _MARKER: Final = "doorward.json"
 _LOCK: Final = "lock"
-_TEMPORARY: Final = ".tmp"
 _FORMAT: Final = 1
 
 
@@ -60,6 +58,8 @@ class State:
             except BaseException:
                 os.close(lock)
                 raise
+        except FileRefused as error:
+            raise StateRefused(str(error)) from None
         except OSError as error:
             raise StateRefused(f"the state directory {directory} cannot be used: {error}") from error
 
@@ -105,12 +105,15 @@ class State:
 
     def read(self, name: str) -> bytes | None:
         """The content of a file, or None where there is none. Raises StateRefused where others may read it."""
-        return _read(self.file(name))
+        try:
+            return private_files.read(self.file(name))
+        except FileRefused as error:
+            raise StateRefused(str(error)) from None
 
     def write(self, name: str, content: bytes) -> None:
         """Replace a file, mode 0600: whoever reads it sees the old content or the new. Raises StateRefused."""
         try:
-            _write(self.path, name, content)
+            private_files.write(self.path, name, content)
         except OSError as error:
             raise StateRefused(f"{self.file(name)} cannot be written: {error}") from error
 
@@ -131,23 +134,12 @@ def _prepare(directory: Path) -> None:
     except FileExistsError:
         if not directory.is_dir():
             raise StateRefused(f"{directory} is not a directory; choose another path for the state") from None
-    _check_private(directory, directory.stat(), allowed=0o700)
-    foreign = [path.name for path in directory.iterdir() if path.name != _LOCK and not _is_temporary(path)]
+    private_files.check_private(directory, directory.stat(), allowed=0o700)
+    foreign = [path.name for path in directory.iterdir() if path.name != _LOCK and not private_files.is_temporary(path)]
     if foreign and _MARKER not in foreign:
         raise StateRefused(
             f"{directory} holds other things ({min(foreign)}) and no {_MARKER}: it is no state directory of Doorward. "
             "Choose an empty or a new directory"
-        )
-
-
-def _check_private(path: Path, status: os.stat_result, *, allowed: int) -> None:
-    if status.st_uid != os.geteuid():
-        raise StateRefused(f"{path} belongs to user id {status.st_uid}, not to the one that runs this ({os.geteuid()})")
-    mode = stat.S_IMODE(status.st_mode)
-    if mode & 0o077:
-        raise StateRefused(
-            f"{path} has mode {mode:04o}: others on this machine may use it. "
-            f"If nobody has, run: chmod {allowed:o} {path}"
         )
 
 
@@ -169,12 +161,14 @@ def _take_lock(directory: Path) -> int:
 
 def _settle(directory: Path, wanted: TrustDomain | None) -> TrustDomain:
     """The directory's trust domain: read from its marker, or written there once and for all."""
-    for leftover in filter(_is_temporary, directory.iterdir()):
+    for leftover in filter(private_files.is_temporary, directory.iterdir()):
         leftover.unlink()
-    content = _read(directory / _MARKER)
+    content = private_files.read(directory / _MARKER)
     if content is None:
         chosen = wanted or TrustDomain(DEFAULT_TRUST_DOMAIN)
-        _write(directory, _MARKER, json.dumps({"format": _FORMAT, "trust_domain": chosen.name}).encode("ascii"))
+        private_files.write(
+            directory, _MARKER, json.dumps({"format": _FORMAT, "trust_domain": chosen.name}).encode("ascii")
+        )
         return chosen
     settled = _read_marker(directory / _MARKER, content)
     if wanted not in (None, settled):
@@ -193,42 +187,3 @@ def _read_marker(path: Path, content: bytes) -> TrustDomain:
         return TrustDomain(marker["trust_domain"])
     except (ValueError, KeyError, TypeError) as error:
         raise StateRefused(f"{path} is damaged ({error}): bring it back from a backup") from None
-
-
-def _read(path: Path) -> bytes | None:
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise StateRefused(f"{path} cannot be read: {error}") from error
-    with os.fdopen(descriptor, "rb") as file:
-        _check_private(path, os.fstat(descriptor), allowed=0o600)
-        return file.read()
-
-
-def _write(directory: Path, name: str, content: bytes) -> None:
-    temporary = directory / f".{name}.{secrets.token_hex(4)}{_TEMPORARY}"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(descriptor)
-        temporary.rename(directory / name)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync(directory)
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _is_temporary(path: Path) -> bool:
-    return path.name.startswith(".") and path.suffix == _TEMPORARY

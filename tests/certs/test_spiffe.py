@@ -123,6 +123,19 @@ def test_only_ids_of_workloads_name_one() -> None:
     assert SpiffeId(domain.name, "/ns/shop/sa/" + "a" * (MAX_NAME_BYTES + 1)).workload is None
 
 
+def test_only_ids_of_operators_name_one() -> None:
+    domain = TrustDomain("cluster.local")
+    assert domain.operator("ada").operator == "ada"
+    assert domain.control_plane().operator is None
+    assert domain.workload("operator", "ada").operator is None
+    for path in ("/operator", "/operator/ada/x", "/Operator/ada", "/ns/operator"):
+        assert SpiffeId(domain.name, path).operator is None
+    long = "a" * (MAX_NAME_BYTES + 1)
+    assert SpiffeId(domain.name, f"/operator/{long}").operator is None
+    with pytest.raises(SpiffeIdMalformed, match="longer"):
+        domain.operator(long)
+
+
 def test_the_ids_of_the_mesh_itself_are_fixed() -> None:
     domain = TrustDomain("cluster.local")
     assert str(domain.control_plane()) == "spiffe://cluster.local/doorward/control-plane"
