@@ -10,6 +10,7 @@
     changes     what a change of policies amounts to, document by document; pure
     policies    policy documents and their numbered revisions
     tokens      join tokens, and the certificates issued for them or renewed
+    operators   the certificates issued for operators of the admin API
     registry    which workload can be reached where, by leases
     bans        identities and serials that are refused
     migrations  Alembic revisions, run when a store is opened

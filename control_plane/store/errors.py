@@ -3,6 +3,7 @@
 StoreError              the store cannot be opened, read or written, or was asked for something that makes no sense
     TokenRefused        a join token buys no certificate
     RenewalRefused      a certificate is no ground for another one
+    OperatorRefused     an operator gets no certificate
     LeaseRefused        an address cannot be registered
     AuditBroken         the audit log is not what was written
 """
@@ -22,6 +23,10 @@ class TokenRefused(StoreError):
 
 class RenewalRefused(StoreError):
     """A renewal was refused: `unknown_certificate`, `attestation_too_old` or `banned`."""
+
+
+class OperatorRefused(StoreError):
+    """An operator gets no certificate: `unknown_certificate` or `attestation_too_old` of who vouches, or `banned`."""
 
 
 class LeaseRefused(StoreError):

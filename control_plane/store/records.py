@@ -8,6 +8,9 @@ from attrs import frozen
 Document = dict[str, Any]
 """A policy document as plain data, as `mesh.policy.to_document` writes it."""
 
+Method = Literal["token", "certificate", "operator"]
+"""On what ground a certificate was issued; `operator`: for an operator, because another one or a local user asked."""
+
 PolicyKey = tuple[str, str, str]
 """Kind, namespace and name: what tells one document from another."""
 
@@ -89,7 +92,7 @@ class Issuance:
     key: str
     not_after: datetime
     attested_at: datetime
-    method: Literal["token", "certificate"]
+    method: Method
     time: datetime
 
 

@@ -13,7 +13,7 @@ from typing import Any, Self
 from cryptography import x509
 
 from certs.spiffe import SpiffeId, TrustDomain, WorkloadName
-from control_plane.store import audit, bans, counter, policies, registry, tokens
+from control_plane.store import audit, bans, counter, operators, policies, registry, tokens
 from control_plane.store.database import Database, connect, migrate
 from control_plane.store.records import (
     AuditEntry,
@@ -161,6 +161,22 @@ class Store:
         with self._database.read() as tx:
             return tokens.read_issuances(tx, limit)
 
+    def issue_operator(
+        self, name: str, key: str, sign: operators.Sign, *, voucher: operators.Voucher, max_age: timedelta
+    ) -> tuple[x509.Certificate, ...]:
+        """Issue a certificate for the operator `name` to the public key with fingerprint `key`.
+
+        `max_age` bounds how long operators may vouch for each other without a local user. The issuance and its audit
+        entry are one transaction. Raises OperatorRefused, and whatever `sign` raises.
+        """
+        with self._database.write() as tx:
+            return operators.issue(tx, name, key, sign, voucher, max_age)
+
+    def operators(self) -> tuple[Issuance, ...]:
+        """The certificates of operators that have not ended, newest first."""
+        with self._database.read() as tx:
+            return operators.read_all(tx)
+
     def lease_endpoints(self, identity: SpiffeId, instance: str, leases: Sequence[Lease]) -> bool:
         """Make `leases` the whole set of this instance, or renew it; True where the set changed.
 
@@ -194,6 +210,11 @@ class Store:
         """Every ban, ordered by subject."""
         with self._database.read() as tx:
             return bans.read_all(tx)
+
+    def banned(self, *subjects: str) -> Ban | None:
+        """A ban of one of these subjects, if there is any."""
+        with self._database.read() as tx:
+            return bans.concerning(tx, *subjects)
 
     def record(self, actor: str, event: str, detail: Mapping[str, Any]) -> AuditEntry:
         """Write an audit entry for an event that changes nothing in the store. `detail` is plain JSON data."""

@@ -11,7 +11,7 @@ import hmac
 import secrets
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import sqlalchemy as sa
 from cryptography import x509
@@ -20,7 +20,7 @@ from certs.spiffe import SpiffeId, WorkloadName
 from control_plane.store import audit, bans
 from control_plane.store.database import Transaction
 from control_plane.store.errors import RenewalRefused, StoreError, TokenRefused
-from control_plane.store.records import Issuance, TokenInfo
+from control_plane.store.records import Issuance, Method, TokenInfo
 from control_plane.store.schema import issuances, redemptions, tokens
 
 PREFIX: Final = "dwt_"
@@ -115,10 +115,12 @@ def issue_renewal(
 def read_issuances(tx: Transaction, limit: int) -> tuple[Issuance, ...]:
     """The latest issuances, newest first."""
     query = sa.select(issuances).order_by(issuances.c.time.desc(), issuances.c.serial).limit(limit)
-    return tuple(
-        Issuance(int(row.serial), row.identity, row.key, row.not_after, row.attested_at, row.method, row.time)
-        for row in tx.connection.execute(query)
-    )
+    return tuple(issuance(row) for row in tx.connection.execute(query))
+
+
+def issuance(row: sa.Row[Any]) -> Issuance:
+    """A row of the issuances as a value."""
+    return Issuance(int(row.serial), row.identity, row.key, row.not_after, row.attested_at, row.method, row.time)
 
 
 def _find(tx: Transaction, token: str) -> sa.Row[Any]:
@@ -154,7 +156,7 @@ def _issue(
     sign: Sign,
     *,
     attested_at: datetime,
-    method: Literal["token", "certificate"],
+    method: Method,
     ground: dict[str, str],
 ) -> tuple[x509.Certificate, ...]:
     """Sign, and write down what was signed and on what ground."""
@@ -162,22 +164,38 @@ def _issue(
     if workload is None:
         raise RenewalRefused(f"{identity} is no workload: it gets no certificate here", code="unknown_certificate")
     chain = sign(workload)
-    leaf = chain[0]
+    actor = str(identity)
+    write_down(tx, chain[0], actor, key, attested_at=attested_at, method=method, actor=actor, ground=ground)
+    return chain
+
+
+def write_down(
+    tx: Transaction,
+    leaf: x509.Certificate,
+    identity: str,
+    key: str,
+    *,
+    attested_at: datetime,
+    method: Method,
+    actor: str,
+    ground: dict[str, str],
+) -> None:
+    """Keep what was signed, for whom and on what ground, in the issuances and in the audit log."""
+    serial, not_after = str(leaf.serial_number), leaf.not_valid_after_utc
     tx.connection.execute(issuances.delete().where(issuances.c.not_after < tx.now - KEEP))
     tx.connection.execute(
         issuances.insert().values(
-            serial=str(leaf.serial_number),
-            identity=str(identity),
+            serial=serial,
+            identity=identity,
             key=key,
-            not_after=leaf.not_valid_after_utc,
+            not_after=not_after,
             attested_at=attested_at,
             method=method,
             time=tx.now,
         )
     )
-    detail = {"serial": str(leaf.serial_number), "key": key, "not_after": leaf.not_valid_after_utc.isoformat()}
-    audit.append(tx, str(identity), "certificate.issued", {**detail, "method": method, **ground})
-    return chain
+    detail = {"serial": serial, "key": key, "not_after": not_after.isoformat(), "method": method}
+    audit.append(tx, actor, "certificate.issued", {**detail, **ground})
 
 
 def _hash(token: str) -> str:
