@@ -1,6 +1,7 @@
 """The push server: the control plane's end of every sidecar's link.
 
     server        accept -> TLS -> who is it? -> a visit or a session; the wall, budgets and deadlines around it all
+    handshake     TLS in time and with the right protocol; the operators' door of the admin API makes it too
     visit         Hello, and the few seconds of somebody who has no certificate yet
     session       one authenticated link: answers, pushes, keeps leases
     conversation  one stream as messages in and out

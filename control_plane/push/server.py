@@ -15,18 +15,19 @@ from OpenSSL import SSL
 
 from certs.errors import CertificateMissing, CertificateRefused
 from certs.svid import Svid
-from certs.tls import agreed_alpn, handshake_refusal, server_context, verified_peer
+from certs.tls import server_context, verified_peer
 from certs.verify import Peer
 from control_plane.log import fields
 from control_plane.push.attest import Attestor
 from control_plane.push.conversation import Conversation
 from control_plane.push.ending import Ending
+from control_plane.push.handshake import shake_hands
 from control_plane.push.links import Link
 from control_plane.push.office import Office
 from control_plane.push.session import Session
 from control_plane.push.visit import Visit, greet
 from mesh.wire import ALPN, MAX_FRAME_TO_CONTROL_PLANE, Hello, Nack
-from transport import Budget, NotTls, OverBudget, Places, TlsFailed, TlsStream, serve
+from transport import Budget, OverBudget, Places, TlsStream, serve
 
 GOODBYE_SECONDS = 0.5
 MAX_FRAME_OF_A_VISITOR = 32 * 1024  # a Hello, or a CSR and a token
@@ -66,7 +67,7 @@ class PushServer:
         try:
             with ExitStack() as unauthenticated:
                 unauthenticated.enter_context(self._unauthenticated.claim(address))
-                await self._shake_hands(stream)
+                await shake_hands(stream, ALPN, seconds=self.office.limits.handshake_timeout, wanted="a sidecar")
                 peer = self._peer(stream)
                 if peer is not None:
                     unauthenticated.close()
@@ -81,24 +82,6 @@ class PushServer:
         finally:
             with trio.move_on_after(GOODBYE_SECONDS, shield=True):  # also when this program stops: an end, no reset
                 await stream.aclose()
-
-    async def _shake_hands(self, stream: TlsStream) -> None:
-        """Raises Ending."""
-        seconds = self.office.limits.handshake_timeout
-        with trio.move_on_after(seconds) as patience:
-            try:
-                await stream.do_handshake()
-            except NotTls as error:
-                raise Ending("not_tls", str(error)) from None
-            except TlsFailed as error:
-                refusal = handshake_refusal(stream.connection)
-                raise Ending(refusal.code if refusal else "tls_failed", str(refusal or error)) from None
-            except trio.BrokenResourceError as error:
-                raise Ending("left_early", str(error)) from None
-        if patience.cancelled_caught:
-            raise Ending("handshake_timeout", f"no handshake within {seconds:g} s")
-        if agreed_alpn(stream.connection) != ALPN:
-            raise Ending("wrong_protocol", f"the client does not offer {ALPN.decode()}: is this a sidecar?")
 
     def _peer(self, stream: TlsStream) -> Peer | None:
         """Whom the link's certificate proves; None where it has none. Raises Ending."""
