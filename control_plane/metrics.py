@@ -63,9 +63,15 @@ class Metrics:
         self.root_expiry = Gauge(
             prefix + "root_expiry_timestamp_seconds", "Earliest NotAfter of the own roots.", registry=registry
         )
+        self.operators_refused = Counter(
+            prefix + "operators_refused",
+            "Connections and requests to the operators' address that were refused, by reason.",
+            ["reason"],
+            registry=registry,
+        )
         self.gave_way = Counter(
             prefix + "connections_gave_way",
-            "Connections to the observe address or the admin socket that gave way to newer ones, by place.",
+            "Connections for HTTP that gave way to newer ones, by place.",
             ["place"],
             registry=registry,
         )

@@ -24,6 +24,7 @@ from attrs import frozen
 from certs.bundle import root_fingerprint
 from control_plane import log as process_log
 from control_plane.admin.backend import Backend
+from control_plane.admin.operators import OperatorsDoor
 from control_plane.admin.server import serve as serve_admin
 from control_plane.admin.unix_socket import SocketRefused
 from control_plane.advance import Advance
@@ -61,6 +62,7 @@ class Running:
     """Where sidecars connect, `IP:PORT`."""
     observe: str | None
     admin: Path
+    admin_listen: str | None
 
 
 async def run(settings: ControlPlaneSettings) -> None:
@@ -87,16 +89,20 @@ async def serve(
             stack.push_async_callback(_close, push)
             observe = await _listen("observe", settings.observe) if settings.observe else []
             stack.push_async_callback(_close, observe)
+            operators = await _listen("admin_listen", settings.admin_listen) if settings.admin_listen else []
+            stack.push_async_callback(_close, operators)
+            backend = _backend(office, _address_of(operators))
             nursery = await stack.enter_async_context(_bare_nursery())
             admin = settings.admin_socket or state.admin_socket
             serving = partial(serve_admin, max_connections=settings.limits.admin_connections)
-            await nursery.start(serving, admin, _backend(office), office.metrics)
+            await nursery.start(serving, admin, backend, office.metrics)
         nursery.start_soon(office.board.watch, office.advance)
         nursery.start_soon(expire_leases, office)
         nursery.start_soon(renew_authority, office)
         nursery.start_soon(PushServer(office).serve, push)
         nursery.start_soon(_serve_observe, observe, office, settings)
-        running = Running(_address(push[0]), _address(observe[0]) if observe else None, admin)
+        nursery.start_soon(OperatorsDoor(backend, office.metrics, office.limits).serve, operators)
+        running = Running(_address(push[0]), _address_of(observe), admin, backend.operators_listen)
         with _refusals():
             stack.enter_context(_run_file(state, running))
         _say_ready(office, running)
@@ -151,13 +157,13 @@ def _show_expiry(authority: IssuingAuthority, metrics: Metrics) -> None:
 def _make_room_for(limits: Limits) -> None:
     """Allow as many open files as links are allowed; what the system does not grant is met by pausing accept."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = limits.links + limits.unauthenticated_links + OTHER_FILES
+    wanted = limits.links + 2 * limits.unauthenticated_links + limits.operator_connections + OTHER_FILES
     granted = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < granted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (granted, hard))
 
 
-def _backend(office: Office) -> Backend:
+def _backend(office: Office, operators_listen: str | None) -> Backend:
     return Backend(
         trust_domain=office.trust_domain,
         store=office.store,
@@ -165,6 +171,8 @@ def _backend(office: Office) -> Backend:
         authority=office.authority,
         advance=office.advance,
         clock=office.clock,
+        lifetimes=office.lifetimes,
+        operators_listen=operators_listen,
     )
 
 
@@ -196,10 +204,20 @@ def _address(listener: trio.SocketListener) -> str:
     return str(HostPort(host, port))
 
 
+def _address_of(listeners: Sequence[trio.SocketListener]) -> str | None:
+    return _address(listeners[0]) if listeners else None
+
+
 @contextmanager
 def _run_file(state: State, running: Running) -> Iterator[None]:
     """`run.json` while this runs: scripts find ephemeral ports there."""
-    content = {"listen": running.listen, "observe": running.observe, "admin": str(running.admin), "pid": os.getpid()}
+    content = {
+        "listen": running.listen,
+        "observe": running.observe,
+        "admin": str(running.admin),
+        "admin_listen": running.admin_listen,
+        "pid": os.getpid(),
+    }
     state.write(RUN_FILE, json.dumps(content).encode("ascii") + b"\n")
     try:
         yield
@@ -214,6 +232,7 @@ def _say_ready(office: Office, running: Running) -> None:
             listen=running.listen,
             observe=running.observe,
             admin=str(running.admin),
+            admin_listen=running.admin_listen,
             trust_domain=str(office.trust_domain),
             number=office.board.picture.number,
             software=SOFTWARE,

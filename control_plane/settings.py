@@ -65,6 +65,8 @@ class Lifetimes:
     """How long renewals may follow one attestation before a new token is needed (law 8)."""
     lease: timedelta = field(default=timedelta(seconds=90), validator=_longer_than_zero)
     """How long a registered endpoint stays without its sidecar renewing it (law 4)."""
+    operator: timedelta = field(default=timedelta(hours=24), validator=_longer_than_zero)
+    """The longest that an operator's certificate may be asked for."""
 
 
 @frozen
@@ -103,6 +105,8 @@ class Limits:
     """Connections to the observe address at the same time."""
     admin_connections: int = field(default=64, validator=_count)
     """The same, to the admin socket."""
+    operator_connections: int = field(default=64, validator=_count)
+    """The same, of operators to the address where the admin API answers over TLS."""
 
 
 @frozen
@@ -126,6 +130,8 @@ class ControlPlaneSettings:
     """SQLAlchemy URL of the store; None for the SQLite file in the state directory."""
     admin_socket: Path | None = None
     """The admin API's Unix socket; None for the one in the state directory."""
+    admin_listen: HostPort | None = None
+    """Where the admin API answers operators over TLS; None for nowhere."""
     lifetimes: Lifetimes = Factory(Lifetimes)
     limits: Limits = Factory(Limits)
 

@@ -15,6 +15,7 @@ from certs.spiffe import TrustDomain
 from control_plane.advance import Advance
 from control_plane.authority import IssuingAuthority
 from control_plane.push.links import Links
+from control_plane.settings import Lifetimes
 from control_plane.store.store import Store
 
 T = TypeVar("T")
@@ -30,6 +31,9 @@ class Backend:
     authority: IssuingAuthority
     advance: Advance
     clock: Callable[[], datetime]
+    lifetimes: Lifetimes = Factory(Lifetimes)
+    operators_listen: str | None = None
+    """Where operators connect over TLS, `IP:PORT`; None where they cannot."""
     changing: trio.Lock = Factory(trio.Lock)
 
 

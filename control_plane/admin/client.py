@@ -1,7 +1,7 @@
-"""The CLI's end of the admin API: one blocking call per question, over the Unix socket, by httpx2.
+"""The CLI's end of the admin API: one blocking call per question, over the Unix socket or another door, by httpx2.
 
-Whatever goes wrong becomes one of two exceptions whose message says what to do: ServerAway where no control plane
-answers on the socket, AdminRefused where it answered and refused.
+Whatever goes wrong becomes an AdminError whose message says what to do: ServerAway where no control plane answers,
+AdminRefused where it answered and refused, and whatever else the door raises.
 """
 
 import json
@@ -9,10 +9,10 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import httpx2
-from attrs import define, field
+from attrs import define, field, frozen
 
 from control_plane.admin.errors import AdminRefused, ServerAway
 
@@ -21,22 +21,56 @@ TIMEOUT = 300.0
 """Seconds for one answer: verifying a long audit log is the slowest question, at some ten thousand entries a second."""
 
 
-@define
-class Client:
-    """Talks to the control plane at `path`. Use it as a context manager. Raises ServerAway, AdminRefused."""
+class Door(Protocol):
+    """A way to the control plane."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+
+    def open(self) -> httpx2.BaseTransport:
+        """Connect, before anything is asked. Raises AdminError."""
+
+
+@frozen
+class UnixDoor:
+    """The admin socket at `path`."""
 
     path: Path
-    _http: httpx2.Client = field(init=False)
 
-    def __enter__(self) -> Self:
-        """Raises ServerAway where nobody answers, before anything is asked."""
+    @property
+    def name(self) -> str:
+        """The socket's path."""
+        return str(self.path)
+
+    def open(self) -> httpx2.BaseTransport:
+        """Raises ServerAway where nobody answers."""
         with socket.socket(socket.AF_UNIX) as probe:
             try:
                 probe.connect(str(self.path))
             except OSError as error:
                 raise ServerAway(_away(self.path, error)) from error
         # No TLS on a Unix socket: verify=False saves reading every CA of the system. Nor do proxies concern it.
-        transport = httpx2.HTTPTransport(uds=str(self.path), verify=False, trust_env=False)
+        return httpx2.HTTPTransport(uds=str(self.path), verify=False, trust_env=False)
+
+
+def _door(where: Path | Door) -> Door:
+    return UnixDoor(where) if isinstance(where, Path) else where
+
+
+@define
+class Client:
+    """Talks to the control plane behind a door, or at a socket's path. Use it as a context manager.
+
+    Raises ServerAway, AdminRefused, and what the door raises.
+    """
+
+    door: Door = field(converter=_door)
+    _http: httpx2.Client = field(init=False)
+
+    def __enter__(self) -> Self:
+        """Raises AdminError where nobody answers, before anything is asked."""
+        transport = self.door.open()
         self._http = httpx2.Client(transport=transport, base_url=BASE_URL, timeout=TIMEOUT, trust_env=False)
         return self
 
@@ -64,8 +98,8 @@ class Client:
             raise AdminRefused("bad_text", f"{error.object!r} is not valid Unicode", ()) from error
         except httpx2.TransportError as error:
             raise ServerAway(
-                f"the control plane at {self.path} did not answer ({type(error).__name__}). A change may have been "
-                "stored all the same: look with `doorward policy history` before you repeat it"
+                f"the control plane at {self.door.name} did not answer ({type(error).__name__}). A change may have "
+                "been stored all the same: look with `doorward policy history` before you repeat it"
             ) from error
         answer = _object(response)
         if response.is_success:
@@ -76,7 +110,10 @@ class Client:
 
 def _away(path: Path, error: OSError) -> str:
     """Why nobody answers, and what to do."""
-    start = "Start one with `doorward control-plane run --state DIR`, or name its socket by --admin or DOORWARD_ADMIN."
+    start = (
+        "Start one with `doorward control-plane run --state DIR`, name its socket by --admin or DOORWARD_ADMIN, or "
+        "reach one elsewhere: `doorward context add FILE`."
+    )
     match error:
         case PermissionError():
             return f"this user may not open the admin socket {path}: run as the control plane's user, or as root"

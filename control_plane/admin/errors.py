@@ -3,6 +3,8 @@
 AdminError
     ServerAway      no control plane answers
     AdminRefused    it answered, and refused
+    NotTheServer    something answers that has not proved to be the control plane: it was told nothing
+    ContextRefused  the context with which to ask cannot be used
 """
 
 from collections.abc import Sequence
@@ -13,7 +15,15 @@ class AdminError(Exception):
 
 
 class ServerAway(AdminError):
-    """No control plane answers on the socket, or it stopped answering."""
+    """No control plane answers there, or it stopped answering."""
+
+
+class NotTheServer(AdminError):
+    """What answers is not the control plane that the context pins. Nothing was sent to it."""
+
+
+class ContextRefused(AdminError):
+    """A context is missing, malformed, open to others, or its certificate has ended. The message says what to do."""
 
 
 class AdminRefused(AdminError):

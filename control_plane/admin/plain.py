@@ -3,17 +3,17 @@
 Times become ISO 8601 in UTC; nothing secret has a way in here. Pure.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
 from cryptography import x509
 
 from certs.bundle import TrustBundle, root_fingerprint
-from certs.spiffe import TrustDomain
+from certs.spiffe import SpiffeId, TrustDomain
 from control_plane.admin.enforcement import Enforcement, enforces
 from control_plane.push.links import LinkStatus
-from control_plane.store.records import AuditEntry, Ban, Change, Revision, StoredPolicy, TokenInfo
+from control_plane.store.records import AuditEntry, Ban, Change, Issuance, Revision, StoredPolicy, TokenInfo
 
 
 def moment(time: datetime) -> str:
@@ -94,6 +94,18 @@ def sidecar(link: LinkStatus, *, number: int, epoch: str) -> dict[str, Any]:
 def ban(each: Ban) -> dict[str, Any]:
     """A refused identity or serial."""
     return {"subject": each.subject, "reason": each.reason, "author": each.author, "time": moment(each.time)}
+
+
+def operator(issued: Issuance, bans: Collection[str]) -> dict[str, Any]:
+    """An operator's certificate. `bans` are the subjects that are refused."""
+    return {
+        "name": SpiffeId.parse(issued.identity).operator,
+        "identity": issued.identity,
+        "serial": str(issued.serial),
+        "expires": moment(issued.not_after),
+        "time": moment(issued.time),
+        "banned": issued.identity in bans or f"serial:{issued.serial}" in bans,
+    }
 
 
 def audit_entry(each: AuditEntry) -> dict[str, Any]:

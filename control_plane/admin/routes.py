@@ -1,7 +1,7 @@
 """The admin API's paths: what each reads, which part of the control plane answers, and what JSON comes back.
 
-Reading never changes anything; a change names its author by the caller that the kernel reported, is announced after
-it was stored, and is answered with what it did. The clients' side of this is `control_plane.admin.client`.
+Reading never changes anything; a change names its author by the caller, as the kernel or its certificate says, is
+announced after it was stored, and is answered with what it did. The clients' side is `control_plane.admin.client`.
 """
 
 import functools
@@ -21,6 +21,7 @@ from control_plane import questions
 from control_plane.admin import health, plain
 from control_plane.admin.backend import Backend, in_thread
 from control_plane.admin.enforcement import Fleet, Target, target_of
+from control_plane.admin.operator_issuing import create_operator, operators
 from control_plane.admin.policy_changes import change_policies, stored_policy_set
 from control_plane.admin.problems import Problem
 from control_plane.admin.reading import query_int, read_body
@@ -69,7 +70,7 @@ async def _no_such_route(_: Request, error: Exception) -> Response:
 
 
 def _author(request: Request) -> str:
-    return request.state.caller.author  # type: ignore[no-any-return] # set by control_plane.admin.server
+    return request.state.caller.author  # type: ignore[no-any-return] # set by control_plane.admin.server and .operators
 
 
 def _workload(text: str) -> WorkloadName:
@@ -206,18 +207,21 @@ async def _unban(backend: Backend, request: Request) -> object:
 
 
 def _subject(backend: Backend, text: str) -> str:
-    """A ban's subject: `serial:<decimal>`, a SPIFFE ID, or a workload of the own trust domain."""
+    """A ban's subject: `serial:<decimal>`, a SPIFFE ID, or a workload or `operator:<name>` of the own trust domain."""
     serial = text.removeprefix("serial:")
     if serial != text:
         if not (serial.isascii() and serial.isdigit() and len(serial) <= 49):  # 20 octets, RFC 5280 §4.1.2.2
             raise Problem(400, "bad_subject", "write a serial as serial:<decimal>")
         return f"serial:{int(serial)}"
+    operator = text.removeprefix("operator:")
     try:
+        if operator != text:
+            return str(backend.trust_domain.operator(operator))
         if text.startswith("spiffe:"):
             return str(SpiffeId.parse(text))
         return str(WorkloadName.parse(text).in_domain(backend.trust_domain))
     except SpiffeIdMalformed as error:
-        raise Problem(400, "bad_subject", f"{error}; or write serial:<decimal>") from error
+        raise Problem(400, "bad_subject", f"{error}; or write serial:<decimal> or operator:<name>") from error
 
 
 async def _audit(backend: Backend, request: Request) -> object:
@@ -250,6 +254,8 @@ _ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("/v1/bans", "GET", _bans),
     ("/v1/bans", "POST", _ban),
     ("/v1/bans", "DELETE", _unban),
+    ("/v1/operators", "GET", operators),
+    ("/v1/operators", "POST", create_operator),
     ("/v1/audit", "GET", _audit),
     ("/v1/audit/verification", "GET", _verify_audit),
 )

@@ -30,7 +30,11 @@ class SocketRefused(Exception):
 
 @frozen
 class Caller:
-    """Who is at the other end, as the kernel says: `author` is the user's name, or `uid:<n>` for one without a name."""
+    """Who is at the other end, as the kernel says: `author` is the user's name.
+
+    It is `uid:<n>` for a user without a name, or with a colon in it, as some directories allow: that could be taken for
+    an operator's.
+    """
 
     pid: int
     uid: int
@@ -41,10 +45,10 @@ def caller_of(credentials: bytes) -> Caller:
     """Read the answer to SO_PEERCRED."""
     pid, uid, _gid = _UCRED.unpack(credentials)
     try:
-        author = pwd.getpwuid(uid).pw_name
+        name = pwd.getpwuid(uid).pw_name
     except KeyError:
-        author = f"uid:{uid}"
-    return Caller(pid, uid, author)
+        name = ""
+    return Caller(pid, uid, name if name and ":" not in name else f"uid:{uid}")
 
 
 def credentials_size() -> int:

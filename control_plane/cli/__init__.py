@@ -12,7 +12,7 @@ value. Only what a command needs is imported when it runs: `doorward policy chec
 
 import sys
 
-EXTRA = ("alembic", "click", "httpx2", "hypercorn", "yaml", "rich", "sqlalchemy", "starlette")
+EXTRA = ("alembic", "click", "httpcore2", "httpx2", "hypercorn", "yaml", "rich", "sqlalchemy", "starlette")
 """What the extra `control-plane` installs, by import name."""
 
 

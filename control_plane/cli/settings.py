@@ -18,6 +18,7 @@ from control_plane.settings import ControlPlaneSettings, HostPort, Lifetimes, Li
 
 ENVIRONMENT = "DOORWARD_CONTROL_PLANE_"
 OFF = "off"
+MAY_BE_OFF = frozenset({"top_observe", "top_admin_listen"})
 
 LIFETIMES = {
     "certificate": "Of a workload's certificate; sidecars renew at half of it.",
@@ -26,6 +27,7 @@ LIFETIMES = {
     "root": "Of the root that the first run makes.",
     "attestation": "How long a sidecar may renew before it has to show a new token.",
     "lease": "How long a registered endpoint stays without being renewed.",
+    "operator": "The longest for which an operator may ask for a certificate.",
 }
 
 LIMITS = {
@@ -48,6 +50,7 @@ LIMITS = {
     "metrics_connections": "Connections to the observe address at the same time; the one that has waited longest gives "
     "way to a newcomer.",
     "admin_connections": "The same, to the admin socket.",
+    "operator_connections": "The same, of operators to --admin-listen.",
 }
 
 
@@ -83,7 +86,7 @@ class _Address(click.ParamType[HostPort | None]):
     ) -> HostPort | None:
         if isinstance(value, HostPort):
             return value
-        if value == OFF and param is not None and param.name == "top_observe":
+        if value == OFF and param is not None and param.name in MAY_BE_OFF:
             return None
         try:
             return HostPort.parse(value, "address")
@@ -132,6 +135,7 @@ _TOP: tuple[tuple[str, str, click.ParamType[Any], str, str], ...] = (
     ("--ca-key", "ca_key", _FILE, "", "Your own CA: its key, PEM."),
     ("--store", "store_url", click.STRING, "", "The store's URL; without it, SQLite in the state directory."),
     ("--admin-socket", "admin_socket", _FILE, "", "Without it, admin.sock in the state directory."),
+    ("--admin-listen", "admin_listen", _Address(), "off", "Where the admin API answers operators, over TLS; or off."),
 )
 
 SETTINGS: tuple[Setting, ...] = (

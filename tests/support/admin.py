@@ -1,9 +1,12 @@
-"""A real admin API on a real socket, over a real store and CA, with links that the test connects by hand.
+"""A real admin API on a real socket and at a real operators' address, over a real store and CA.
 
-It runs in a thread of its own, so that a test may talk to it with blocking calls, as the command does.
+Links are connected by the test, by hand. It runs in a thread of its own, so that a test may talk to it with blocking
+calls, as the command does.
 """
 
+import socket
 import threading
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -14,20 +17,30 @@ from typing import Any
 import trio
 from attrs import define, field
 
-from certs.spiffe import WorkloadName
+from certs.bundle import TrustBundle
+from certs.certificate import load_pem, to_der
+from certs.csr import build_csr
+from certs.keys import new_key
+from certs.spiffe import SpiffeId, WorkloadName
+from certs.svid import Svid
 from certs.verify import Peer
 from control_plane.admin.backend import Backend
 from control_plane.admin.client import Client
+from control_plane.admin.context import Context
+from control_plane.admin.operators import OperatorsDoor
 from control_plane.admin.server import serve
 from control_plane.advance import Advance
 from control_plane.authority import open_authority
 from control_plane.metrics import Metrics
 from control_plane.push.links import Link, Links
+from control_plane.settings import HostPort, Limits
 from control_plane.state import State
 from control_plane.store.store import Store
 from mesh.wire import Ack, Announce, Listener, Nack, Snapshot
 
 MAX_CONNECTIONS = 4
+LIMITS = Limits(unauthenticated_links=6, unauthenticated_links_per_address=4, operator_connections=MAX_CONNECTIONS)
+"""Of the operators' address."""
 
 
 @define
@@ -48,11 +61,33 @@ class AdminHouse:
     socket: Path
     backend: Backend
     clock: Clock
+    metrics: Metrics
+    operators: HostPort
+    """Where operators connect."""
     instances: int = field(default=0)
 
     def client(self) -> Client:
         """A client of the API; use it as a context manager."""
         return Client(self.socket)
+
+    def operator(self, name: str = "ann", lifetime: timedelta = timedelta(hours=1)) -> Context:
+        """The context of an operator, vouched for by a local user."""
+        key = new_key()
+        body = {"name": name, "csr": b64encode(build_csr(key)).decode(), "lifetime": int(lifetime.total_seconds())}
+        with self.client() as client:
+            answer = client.post("/v1/operators", body)
+        chain = [to_der(each) for each in load_pem(answer["chain"].encode())]
+        return Context(self.operators, TrustBundle.from_pem(answer["bundle"].encode()), Svid.build(key, chain))
+
+    def svid(self, identity: SpiffeId, lifetime: timedelta = timedelta(hours=1)) -> Svid:
+        """An SVID straight from the CA."""
+        key = new_key()
+        return Svid(key, self.backend.authority.issue(key.public_key(), identity, lifetime=lifetime))
+
+    def refusals(self, reason: str) -> float:
+        """How many connections or requests of operators were refused for this reason."""
+        name = "doorward_control_plane_operators_refused_total"
+        return self.metrics.registry.get_sample_value(name, {"reason": reason}) or 0.0
 
     def connect(self, workload: str, *destinations: str, certificate: timedelta = timedelta(hours=1)) -> Link:
         """Connect a sidecar of `workload` that has acknowledged nothing yet."""
@@ -106,20 +141,27 @@ def admin_house(directory: Path) -> Iterator[AdminHouse]:
     with State.open(directory / "state") as state:
         store = Store.open(state.store_url, trust_domain=state.trust_domain, clock=clock)
         authority = open_authority(state, state.trust_domain, clock)
-        backend = Backend(state.trust_domain, store, Links(), authority, Advance(), clock)
-        with _in_thread(state.admin_socket, backend):
-            yield AdminHouse(directory, state.admin_socket, backend, clock)
+        sock = socket.create_server(("127.0.0.1", 0))
+        operators = HostPort(*sock.getsockname())
+        backend = Backend(
+            state.trust_domain, store, Links(), authority, Advance(), clock, operators_listen=str(operators)
+        )
+        metrics = Metrics()
+        with _in_thread(state.admin_socket, sock, backend, metrics):
+            yield AdminHouse(directory, state.admin_socket, backend, clock, metrics, operators)
         store.close()
 
 
 @contextmanager
-def _in_thread(socket: Path, backend: Backend) -> Iterator[None]:
+def _in_thread(path: Path, operators: socket.socket, backend: Backend, metrics: Metrics) -> Iterator[None]:
     started = threading.Event()
     running: list[tuple[trio.lowlevel.TrioToken, trio.CancelScope]] = []
 
     async def main() -> None:
         async with trio.open_nursery() as nursery:
-            await nursery.start(partial(serve, max_connections=MAX_CONNECTIONS), socket, backend, Metrics())
+            await nursery.start(partial(serve, max_connections=MAX_CONNECTIONS), path, backend, metrics)
+            listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(operators))]
+            nursery.start_soon(OperatorsDoor(backend, metrics, LIMITS).serve, listeners)
             running.append((trio.lowlevel.current_trio_token(), nursery.cancel_scope))
             started.set()
 
