@@ -6,7 +6,7 @@
     authority       the root and the issuing intermediate; this program's own certificate
     push            the sidecars' links: attest, register, push snapshots, count what was acknowledged
     advance         the word that the store moved, from whoever moved it to everyone who shows it
-    admin           the API of an operator, on a Unix socket; and the client for it
+    admin           the API for people, on a Unix socket and over TLS for operators; and the client for it
     cli             the `doorward` command, offline or by the admin API
     policies        policy files to documents, documents to changes, changes to a diff
     yaml_core       YAML that means the same to every parser, or is refused

@@ -1,4 +1,4 @@
-"""Types of options that more than one command reads: durations, and workloads.
+"""Types of options that more than one command reads: durations, workloads and addresses.
 
 Faults name the accepted form, as click shows them beside the option's name.
 """
@@ -10,6 +10,7 @@ import click
 
 from certs.errors import SpiffeIdMalformed
 from certs.spiffe import WorkloadName
+from control_plane.settings import HostPort, SettingRefused
 
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)", re.ASCII)
 _WHOLE = re.compile(rf"(?:{_PART.pattern})+|[0-9]+(?:\.[0-9]+)?", re.ASCII)
@@ -49,4 +50,19 @@ class Workload(click.ParamType[WorkloadName]):
         try:
             return WorkloadName.parse(value)
         except SpiffeIdMalformed as error:
+            self.fail(str(error), param, ctx)
+
+
+class Address(click.ParamType[HostPort]):
+    """Where something is reached, written HOST:PORT. Becomes a HostPort."""
+
+    name = "host:port"
+
+    def convert(self, value: str | HostPort, param: click.Parameter | None, ctx: click.Context | None) -> HostPort:
+        """Read it, or fail with the accepted form."""
+        if isinstance(value, HostPort):
+            return value
+        try:
+            return HostPort.parse(value, "address")
+        except SettingRefused as error:
             self.fail(str(error), param, ctx)

@@ -29,6 +29,8 @@ COMMANDS = {
     "sidecars": "control_plane.cli.sidecars:sidecars",
     "check": "control_plane.cli.health:check",
     "ban": "control_plane.cli.ban:ban",
+    "operator": "control_plane.cli.operator:operator",
+    "context": "control_plane.cli.context:context",
     "audit": "control_plane.cli.audit:audit",
     "completion": "control_plane.cli.completion:completion",
 }

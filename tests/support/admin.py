@@ -174,3 +174,4 @@ def _in_thread(path: Path, operators: socket.socket, backend: Backend, metrics: 
         token, scope = running[0]
         token.run_sync_soon(scope.cancel)
         thread.join(10)
+        assert not thread.is_alive(), "somebody holds up its end"

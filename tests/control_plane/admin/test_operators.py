@@ -6,6 +6,7 @@ from base64 import b64encode
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from control_plane.admin.client import Client
 from control_plane.admin.errors import AdminRefused
 from control_plane.admin.tls_door import ALPN, TlsConnection, TlsDoor
 from control_plane.store.errors import StoreError
-from tests.support.admin import LIMITS, AdminHouse
+from tests.support.admin import LIMITS, AdminHouse, admin_house
 from tests.support.pki import Pki
 
 PATIENCE = 10.0
@@ -188,6 +189,20 @@ def test_a_renewed_certificate_of_the_control_plane_is_shown_to_the_next_operato
         stream.close()
         house.backend.authority.svid = house.svid(house.backend.trust_domain.control_plane())
     assert len(seen) == 2
+
+
+def test_an_operator_that_does_not_read_holds_up_no_end(short_directory: Path) -> None:
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        with admin_house(short_directory) as house:
+            for _ in range(8):
+                house.backend.store.record("test", "long", {"text": "x" * 1_000_000})
+            context = client_context(house.operator("ann").svid, house.backend.authority.bundle, [ALPN])
+            sock.connect((house.operators.host, house.operators.port))
+            stream = SSL.Connection(context, sock)
+            stream.set_connect_state()
+            stream.sendall(b"GET /v1/audit HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert stream.recv(100).startswith(b"HTTP/1.1 200")
 
 
 class TestCreate:

@@ -1,6 +1,7 @@
 """The admin socket is private, and nobody's socket is taken (law 23)."""
 
 import os
+import pwd
 import socket
 import stat
 from pathlib import Path
@@ -122,3 +123,10 @@ def test_the_kernel_names_the_caller(path: Path) -> None:
 
 def test_a_user_without_a_name_is_called_by_number() -> None:
     assert caller_of((1).to_bytes(4, "little") + (54321).to_bytes(4, "little") + bytes(4)).author == "uid:54321"
+
+
+def test_no_local_user_is_called_as_operators_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names in a directory service may hold what /etc/passwd cannot."""
+    entry = pwd.getpwuid(0)
+    monkeypatch.setattr(pwd, "getpwuid", lambda _: pwd.struct_passwd(("operator:ann", *entry[1:])))
+    assert caller_of((1).to_bytes(4, "little") + (7).to_bytes(4, "little") + bytes(4)).author == "uid:7"

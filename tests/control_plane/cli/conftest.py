@@ -30,9 +30,11 @@ Doorward = Callable[..., Answer]
 
 
 @pytest.fixture
-def doorward(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Doorward:
-    """Runs a command line; `stdin` is what it reads there."""
-    monkeypatch.delenv("DOORWARD_ADMIN", raising=False)
+def doorward(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Doorward:
+    """Runs a command line; `stdin` is what it reads there. It has no contexts but those that the test adds."""
+    for name in ("DOORWARD_ADMIN", "DOORWARD_CONTEXT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DOORWARD_CONTEXTS", str(tmp_path / "contexts"))
 
     def ran(*arguments: str, stdin: str = "") -> Answer:
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))

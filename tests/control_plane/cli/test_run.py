@@ -42,10 +42,13 @@ def test_without_options_everything_has_its_default(doorward, started):
 def test_options_reach_the_settings(doorward, started):
     options = "--listen [::1]:0 --observe off --trust-domain example.org --certificate-lifetime 10m --max-links 5"
     more = "--handshake-timeout 2s --observe-host a.example --observe-host b.example --store sqlite:////x"
-    assert doorward("control-plane", "run", "--state", "here", *options.split(), *more.split()).exit == 0
+    last = "--admin-listen 127.0.0.1:9443 --operator-lifetime 2h"
+    words = f"{options} {more} {last}".split()
+    assert doorward("control-plane", "run", "--state", "here", *words).exit == 0
     (chosen,) = started
     assert (chosen.listen, chosen.observe, chosen.trust_domain) == (HostPort("::1", 0), None, "example.org")
     assert chosen.lifetimes.certificate == timedelta(minutes=10)
+    assert (chosen.admin_listen, chosen.lifetimes.operator) == (HostPort("127.0.0.1", 9443), timedelta(hours=2))
     assert (chosen.limits.links, chosen.limits.handshake_timeout) == (5, 2.0)
     assert (chosen.observe_hosts, chosen.store_url) == (("a.example", "b.example"), "sqlite:////x")
 
