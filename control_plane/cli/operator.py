@@ -3,6 +3,7 @@
 The key is made here and never leaves this machine but in the context file: the control plane sees a signing request.
 """
 
+import os
 from base64 import b64encode
 from datetime import timedelta
 from pathlib import Path
@@ -106,9 +107,11 @@ def _check_name(name: str) -> None:
 
 
 def _free(file: Path) -> Path:
-    """`file`, unless something is there: it may be somebody's key."""
+    """`file`, where it can be made: what is there may be somebody's key."""
     if str(file) != "-" and (file.exists() or file.is_symlink()):
         raise click.ClickException(f"{file} is there already: remove it, or choose another by --context-file")
+    if str(file) != "-" and not os.access(file.parent, os.W_OK):
+        raise click.ClickException(f"{file} cannot be written: choose another place by --context-file, or - for output")
     return file
 
 

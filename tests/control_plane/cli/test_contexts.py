@@ -173,6 +173,22 @@ def test_a_file_that_is_there_is_left_alone(admin, house, file):
     assert len(house.backend.store.operators()) == 1
 
 
+def test_where_no_file_can_be_made_no_certificate_is(admin, house, tmp_path):
+    answer = admin("operator", "create", "ann", "--context-file", str(tmp_path / "nowhere" / "ann.toml"))
+    assert (answer.exit, "cannot be written" in answer.err) == (2, True)
+    assert house.backend.store.operators() == ()
+
+
+def test_without_an_address_for_operators_it_says_which_setting(admin, house):
+    object.__setattr__(house.backend, "operators_listen", None)
+    answer = admin("operator", "create", "ann", "--add")
+    assert (answer.exit, "--admin-listen" in answer.err) == (2, True)
+    assert house.backend.store.operators() == ()
+    object.__setattr__(house.backend, "operators_listen", "0.0.0.0:9443")
+    answer = admin("operator", "create", "ann", "--add", "-o", "json")
+    assert (answer.json["server"], "--server" in answer.err) == ("127.0.0.1:9443", True)
+
+
 def test_a_lifetime_above_the_bound_is_refused(admin, house):
     answer = admin("operator", "create", "ann", "--lifetime", "2d", "--add")
     assert (answer.exit, "--operator-lifetime" in answer.err) == (2, True)
