@@ -67,27 +67,30 @@ def create(
         raise click.UsageError("--add and --context-file are two places: give one of them")
     _check_name(name)
     file = None if add else _free(context_file or Path(f"{name}.context.toml"))
+    context, answer = _issued(session, name, server, lifetime)
+    kept = added(context) if add else None
+    answer |= {"file": str(file) if file else None, "context": kept["name"] if kept else None}
+    if file is not None and str(file) == "-":
+        click.echo(context.to_toml(), nl=False)
+        _created(answer)
+        return
+    if file is not None:
+        _write(file, context)
+    session.show(answer, lambda: say_added(kept) if kept else _created(answer))
+
+
+def _issued(
+    session: Session, name: str, server: HostPort | None, lifetime: timedelta | None
+) -> tuple[Context, dict[str, Any]]:
+    """A new operator's context, and what to show of it. Raises AdminError, click.ClickException."""
     key, chosen = new_key(), session.chosen_context()
     with session.client() as client:
         where = server or (chosen.server if chosen else _listens(client))
         issued = client.post("/v1/operators", _request(name, key, lifetime))
     svid = Svid.build(key, [to_der(each) for each in load_pem(issued["chain"].encode())])
     context = Context(where, TrustBundle.from_pem(issued["bundle"].encode()), svid)
-    kept = added(context) if add else None
-    if file is not None and str(file) == "-":
-        click.echo(context.to_toml(), nl=False)
-    elif file is not None:
-        _write(file, context)
-    answer = {key: issued[key] for key in ("name", "identity", "serial", "expires", "author")}
-    answer |= {
-        "server": str(where),
-        "file": str(file) if file else None,
-        "context": kept["name"] if kept else None,
-    }
-    if str(file) == "-":
-        _created(answer)
-    else:
-        session.show(answer, lambda: say_added(kept) if kept else _created(answer))
+    shown = {each: issued[each] for each in ("name", "identity", "serial", "expires", "author")}
+    return context, {**shown, "server": str(where)}
 
 
 def _created(answer: dict[str, Any]) -> None:
