@@ -5,7 +5,7 @@ import click
 from control_plane.cli.output import at, say, table
 from control_plane.cli.session import Session, common_options, pass_session
 
-_SUBJECT = "A workload (namespace/name), a SPIFFE ID, or a certificate as serial:<decimal>."
+_SUBJECT = "A workload (namespace/name), operator:<name>, a SPIFFE ID, or a certificate as serial:<decimal>."
 
 
 @click.group(
