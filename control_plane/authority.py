@@ -12,9 +12,10 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from attrs import define
+from attrs import define, field
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from OpenSSL import SSL
 
 from certs.authority import BACKDATE, Authority
 from certs.bundle import TrustBundle, root_fingerprint
@@ -23,6 +24,7 @@ from certs.errors import CertsError, KeyRefused
 from certs.keys import new_key
 from certs.spiffe import SpiffeId, TrustDomain
 from certs.svid import Svid
+from certs.tls import server_context
 from control_plane.settings import Lifetimes
 from control_plane.state import State
 
@@ -46,6 +48,16 @@ class IssuingAuthority:
     _state: State
     _clock: Callable[[], datetime]
     _lifetimes: Lifetimes
+    _contexts: dict[bytes, tuple[Svid, SSL.Context]] = field(init=False, factory=dict)
+
+    def server_context(self, alpn: bytes, *, client_certificate: bool = True) -> SSL.Context:
+        """For the door that speaks `alpn`, with the own SVID: a renewed one gets a new context, open connections keep
+        theirs."""
+        made = self._contexts.get(alpn)
+        if made is None or made[0] is not self.svid:
+            context = server_context(self.svid, self.bundle, [alpn], client_certificate=client_certificate)
+            made = self._contexts[alpn] = self.svid, context
+        return made[1]
 
     def issue(
         self, public_key: ec.EllipticCurvePublicKey, identity: SpiffeId, *, lifetime: timedelta | None = None

@@ -104,6 +104,7 @@ async def _serve_outbound(proxy: Proxy, sock: trio.socket.SocketType) -> None:
             destination = find_destination(original, view, proxy.settings)
             if destination is None:
                 live.plaintext_to = original.host
+                life.record.snapshot = view.number
                 await _pass_through(caller, original, proxy, life)
         if destination is not None and not live.ended:
             await outbound.carry(caller, destination, proxy, life)
@@ -115,7 +116,6 @@ async def _pass_through(caller: PlainStream, original: Address, proxy: Proxy, li
     """Relay to a destination outside the mesh as it is: no identity is shown, and none is known."""
     record = life.record
     record.allowed, record.reason = True, Reason.EGRESS_ALLOWED
-    record.snapshot = proxy.mesh.view.number if proxy.mesh.view else None
     proxy.metrics.decision(record.direction, record.source, "", Reason.EGRESS_ALLOWED)
     upstream = await dial_upstream(proxy, original)
     try:

@@ -11,13 +11,11 @@ from collections.abc import Sequence
 
 import trio
 from attrs import define, field, frozen
-from OpenSSL import SSL
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from certs.bundle import root_fingerprint
 from certs.errors import CertificateRefused
-from certs.svid import Svid
-from certs.tls import server_context, verified_peer
+from certs.tls import verified_peer
 from certs.verify import Peer
 from control_plane.admin.backend import Backend, in_thread
 from control_plane.admin.guard import guarded
@@ -63,7 +61,6 @@ class OperatorsDoor:
     _unauthenticated: Budget = field(init=False)
     _places: Places = field(init=False)
     _open: set[TlsStream] = field(init=False, factory=set)
-    _context: tuple[Svid, SSL.Context] | None = field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
         limits = self.limits
@@ -84,7 +81,7 @@ class OperatorsDoor:
                     stream.abort()
 
     async def _handle(self, sock: trio.socket.SocketType) -> None:
-        stream = TlsStream(sock, self._tls_context(), server_side=True)
+        stream = TlsStream(sock, self.backend.authority.server_context(ALPN), server_side=True)
         address = stream.peername[0]
         self._open.add(stream)
         try:
@@ -114,13 +111,6 @@ class OperatorsDoor:
     def _refused(self, reason: str, detail: str, address: str) -> None:
         self.metrics.operators_refused.labels(reason).inc()
         log.warning("refused a connection", extra=fields(reason=reason, detail=detail, address=address))
-
-    def _tls_context(self) -> SSL.Context:
-        """The context of the current own SVID: a renewed one gets a new context, open connections keep theirs."""
-        svid = self.backend.authority.svid
-        if self._context is None or self._context[0] is not svid:
-            self._context = svid, server_context(svid, self.backend.authority.bundle, [ALPN])
-        return self._context[1]
 
 
 def vetted(app: ASGIApp, backend: Backend, metrics: Metrics) -> ASGIApp:

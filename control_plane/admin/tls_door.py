@@ -7,7 +7,8 @@ play no part, so any tunnel to any address will do (`kubectl port-forward`).
 
 import select
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from time import monotonic
 from typing import Any, Final, TypeVar
@@ -109,30 +110,19 @@ class TlsConnection(httpcore2.NetworkStream):
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """At least one byte, or b"" at the end. Raises httpcore2's errors, ServerAway where it refuses us."""
-        try:
-            return self.until(lambda: self.connection.recv(max_bytes), timeout)
-        except SSL.ZeroReturnError:
-            return b""
-        except TimeoutError as error:
-            raise httpcore2.ReadTimeout(str(error)) from error
-        except (SSL.SysCallError, OSError) as error:
-            raise httpcore2.ReadError(str(error)) from error
-        except SSL.Error as error:
-            raise self._refused(error) from error
+        with self._translated(httpcore2.ReadTimeout, httpcore2.ReadError):
+            try:
+                return self.until(lambda: self.connection.recv(max_bytes), timeout)
+            except SSL.ZeroReturnError:
+                return b""
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Send all of it. Raises as `read`."""
         view = memoryview(buffer)
-        try:
+        with self._translated(httpcore2.WriteTimeout, httpcore2.WriteError):
             while view:
                 piece = bytes(view[:RECORD_BYTES])
                 view = view[self.until(lambda piece=piece: self.connection.send(piece), timeout) :]  # type: ignore[misc]  # mypy cannot infer a lambda's default
-        except TimeoutError as error:
-            raise httpcore2.WriteTimeout(str(error)) from error
-        except (SSL.SysCallError, OSError) as error:
-            raise httpcore2.WriteError(str(error)) from error
-        except SSL.Error as error:
-            raise self._refused(error) from error
 
     def close(self) -> None:
         """Say close_notify where there is room, and close."""
@@ -160,6 +150,18 @@ class TlsConnection(httpcore2.NetworkStream):
             left = None if deadline is None else deadline - monotonic()
             if (left is not None and left <= 0) or not self._ready(wanted, left):
                 raise TimeoutError(f"{self.name} took longer than {seconds:g} s")
+
+    @contextmanager
+    def _translated(self, late: type[Exception], broken: type[Exception]) -> Iterator[None]:
+        """OpenSSL's and the socket's errors as httpcore2's; ServerAway where the other end refuses us."""
+        try:
+            yield
+        except TimeoutError as error:
+            raise late(str(error)) from error
+        except (SSL.SysCallError, OSError) as error:
+            raise broken(str(error)) from error
+        except SSL.Error as error:
+            raise self._refused(error) from error
 
     def _ready(self, wanted: int, seconds: float | None) -> bool:
         poll = select.poll()

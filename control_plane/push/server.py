@@ -11,11 +11,9 @@ from contextlib import ExitStack
 
 import trio
 from attrs import define, field
-from OpenSSL import SSL
 
 from certs.errors import CertificateMissing, CertificateRefused
-from certs.svid import Svid
-from certs.tls import server_context, verified_peer
+from certs.tls import verified_peer
 from certs.verify import Peer
 from control_plane.log import fields
 from control_plane.push.attest import Attestor
@@ -45,7 +43,6 @@ class PushServer:
     office: Office
     _attestor: Attestor = field(init=False)
     _unauthenticated: Budget = field(init=False)
-    _context: tuple[Svid, SSL.Context] | None = None
 
     def __attrs_post_init__(self) -> None:
         limits = self.office.limits
@@ -62,7 +59,8 @@ class PushServer:
             await serve(listeners, self._handle, nursery=nursery, places=places, on_error=self._unforeseen)
 
     async def _handle(self, sock: trio.socket.SocketType) -> None:
-        stream = TlsStream(sock, self._tls_context(), server_side=True)
+        context = self.office.authority.server_context(ALPN, client_certificate=False)  # a visitor has none yet
+        stream = TlsStream(sock, context, server_side=True)
         address = stream.peername[0]
         try:
             with ExitStack() as unauthenticated:
@@ -157,11 +155,3 @@ class PushServer:
     def _unforeseen(self, error: Exception) -> None:
         self.office.metrics.failures.labels("push").inc()
         log.error("a connection failed in a way that nobody foresaw", exc_info=error)
-
-    def _tls_context(self) -> SSL.Context:
-        """The context of the current own SVID: a renewed one gets a new context, live links keep theirs."""
-        svid = self.office.authority.svid
-        if self._context is None or self._context[0] is not svid:
-            context = server_context(svid, self.office.authority.bundle, [ALPN], client_certificate=False)
-            self._context = svid, context
-        return self._context[1]
