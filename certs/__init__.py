@@ -7,6 +7,7 @@ The nouns, in the order in which they appear in a workload's life:
     profile         what a certificate of ours says, before it is signed
     authority       Authority: turns a public key and an ID into a chain of certificates
     svid            Svid: key and chain together, what a workload shows
+    serving         ServingCertificate: the same for a DNS name, shown to programs that know no SPIFFE
     bundle          TrustBundle: the roots that are believed, each for its own trust domain
     certificate     one certificate, read strictly
     verify          Peer: a chain and a bundle in, one identity out

@@ -4,6 +4,7 @@ The root may stay offline: it signs an issuing intermediate, which signs leaves.
 it, begins a little before `now` for peers whose clocks are behind, and always belongs to its own trust domain.
 """
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Self
@@ -18,6 +19,7 @@ from certs import profile
 from certs.bundle import TrustBundle, root_domain
 from certs.errors import BundleMalformed, CannotIssue, CertificateRefused
 from certs.keys import PrivateKey, fingerprint, key_from_pem, key_to_pem, new_key
+from certs.serving import is_dns_name
 from certs.spiffe import SpiffeId, TrustDomain
 
 BACKDATE = timedelta(minutes=2)  # how far behind a peer's clock may be before it refuses a new certificate
@@ -113,6 +115,16 @@ class Authority:
             raise CannotIssue(f"this authority signs for {self.trust_domain}, not for {spiffe_id}")
         not_before, not_after = self._validity(now, lifetime)
         leaf = self._sign(profile.leaf_builder(public_key, spiffe_id, not_before, not_after))
+        return (leaf, *self.chain[:-1])
+
+    def issue_serving(
+        self, public_key: ec.EllipticCurvePublicKey, dns_names: Sequence[str], *, now: datetime, lifetime: timedelta
+    ) -> tuple[x509.Certificate, ...]:
+        """As `issue`, for a server that is known by DNS names and not by an ID: it never passes for an SVID."""
+        if not dns_names or not all(map(is_dns_name, dns_names)):
+            raise CannotIssue(f"{', '.join(dns_names)[:200]!r}: a serving certificate needs DNS names, in lower case")
+        not_before, not_after = self._validity(now, lifetime)
+        leaf = self._sign(profile.serving_builder(public_key, dns_names, not_before, not_after))
         return (leaf, *self.chain[:-1])
 
     def _validity(self, now: datetime, lifetime: timedelta) -> tuple[datetime, datetime]:

@@ -1,12 +1,14 @@
-"""The two kinds of certificate that Doorward makes, as builders that only lack a signature.
+"""The three kinds of certificate that Doorward makes, as builders that only lack a signature.
 
     leaf    X509-SVID §2 and §4: empty subject, so a critical SAN (RFC 5280 §4.1.2.6); explicitly no CA; signs
             handshakes and nothing else; both ends of a connection
+    serving RFC 6125: DNS names instead of an ID, and one end of a connection only, so that it is no SVID
     CA      X509-SVID §3.2 and §4: names its trust domain, may sign certificates and CRLs, bounded in depth
 
 Serials are 159 random bits (RFC 5280 §4.1.2.2). Dates are whole seconds, since X.509 knows no fractions.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from cryptography import x509
@@ -41,6 +43,7 @@ _CA_USAGE = x509.KeyUsage(
     decipher_only=False,
 )
 _BOTH_ENDS = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
+_SERVER_ONLY = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
 
 
 def ca_name(role: str, key: CertificatePublicKeyTypes) -> x509.Name:
@@ -57,14 +60,14 @@ def leaf_builder(
     key: CertificatePublicKeyTypes, spiffe_id: SpiffeId, not_before: datetime, not_after: datetime
 ) -> x509.CertificateBuilder:
     """An SVID for `key`; the issuer's name and identifier are still missing."""
-    san = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(str(spiffe_id))])
-    return (
-        _builder(x509.Name([]), key, not_before, not_after)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_LEAF_USAGE, critical=True)
-        .add_extension(_BOTH_ENDS, critical=False)
-        .add_extension(san, critical=True)
-    )
+    return _leaf(key, [x509.UniformResourceIdentifier(str(spiffe_id))], _BOTH_ENDS, not_before, not_after)
+
+
+def serving_builder(
+    key: CertificatePublicKeyTypes, dns_names: Sequence[str], not_before: datetime, not_after: datetime
+) -> x509.CertificateBuilder:
+    """A certificate of a server by its DNS names; the issuer's name and identifier are still missing."""
+    return _leaf(key, [x509.DNSName(name) for name in dns_names], _SERVER_ONLY, not_before, not_after)
 
 
 def ca_builder(
@@ -94,6 +97,22 @@ def sign(
         builder.issuer_name(name)
         .add_extension(_authority_identifier(key, issuer), critical=False)
         .sign(key, _hash_for(key))
+    )
+
+
+def _leaf(
+    key: CertificatePublicKeyTypes,
+    names: Sequence[x509.GeneralName],
+    ends: x509.ExtendedKeyUsage,
+    not_before: datetime,
+    not_after: datetime,
+) -> x509.CertificateBuilder:
+    return (
+        _builder(x509.Name([]), key, not_before, not_after)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_LEAF_USAGE, critical=True)
+        .add_extension(ends, critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=True)
     )
 
 

@@ -4,7 +4,7 @@ TLS 1.3 only. During the handshake OpenSSL checks signatures up to a root of the
 alert; `verified_peer` asks afterwards what OpenSSL does not know: SPIFFE's rules, the trust domain, and the dates, with
 the `now` of the caller. Sessions are never resumed: a resumed one would skip all of this.
 
-    server_context / client_context     before
+    server_context / client_context     before; serving_context for clients that know no SPIFFE
     handshake_refusal                   when it failed
     verified_peer, agreed_alpn          when it succeeded, before the first byte is believed
 
@@ -31,6 +31,7 @@ from certs.errors import (
     UnknownIssuer,
     WrongUsage,
 )
+from certs.serving import ServingCertificate
 from certs.svid import Svid
 from certs.verify import Peer, verify_der
 
@@ -50,10 +51,20 @@ def server_context(
     `alpn` lists the protocols spoken, the preferred first; a client that offers none of them is not refused here, see
     `agreed_alpn`. With `client_certificate=False` a client may come without one, but one that it shows must be good.
     """
-    context = _context(SSL.TLS_SERVER_METHOD, svid, bundle)
+    context = _context(SSL.TLS_SERVER_METHOD)
+    _show(context, svid)
+    _believe(context, bundle)
     required = SSL.VERIFY_FAIL_IF_NO_PEER_CERT if client_certificate else 0
     context.set_verify(SSL.VERIFY_PEER | required, partial(_remember_objection, bundle))
     context.set_info_callback(_remember_alert)
+    context.set_alpn_select_callback(partial(_choose_alpn, tuple(alpn)))
+    return context
+
+
+def serving_context(certificate: ServingCertificate, alpn: Sequence[bytes]) -> SSL.Context:
+    """A context for the accepting side towards clients that prove a DNS name and show no certificate themselves."""
+    context = _context(SSL.TLS_SERVER_METHOD)
+    _show(context, certificate)
     context.set_alpn_select_callback(partial(_choose_alpn, tuple(alpn)))
     return context
 
@@ -63,7 +74,10 @@ def client_context(svid: Svid | None, bundle: TrustBundle, alpn: Sequence[bytes]
 
     Both contexts raise KeyRefused and BundleMalformed for what OpenSSL itself will not use.
     """
-    context = _context(SSL.TLS_CLIENT_METHOD, svid, bundle)
+    context = _context(SSL.TLS_CLIENT_METHOD)
+    if svid is not None:
+        _show(context, svid)
+    _believe(context, bundle)
     context.set_verify(SSL.VERIFY_PEER, partial(_remember_objection, bundle))
     if alpn:
         context.set_alpn_protos(list(alpn))
@@ -92,8 +106,8 @@ def agreed_alpn(connection: SSL.Connection) -> bytes:
     return connection.get_alpn_proto_negotiated()
 
 
-def _context(method: int, svid: Svid | None, bundle: TrustBundle) -> SSL.Context:
-    """What both sides have in common. pyOpenSSL itself sets partial writes and moving write buffers."""
+def _context(method: int) -> SSL.Context:
+    """What all sides have in common. pyOpenSSL itself sets partial writes and moving write buffers."""
     context = SSL.Context(method)
     context.set_min_proto_version(SSL.TLS1_3_VERSION)
     context.set_max_proto_version(SSL.TLS1_3_VERSION)
@@ -101,18 +115,15 @@ def _context(method: int, svid: Svid | None, bundle: TrustBundle) -> SSL.Context
     context.set_options(SSL.OP_NO_TICKET)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # an idle endpoint takes 39 KB instead of 57
-    if svid is not None:
-        _show(context, svid)
-    _believe(context, bundle)
     return context
 
 
-def _show(context: SSL.Context, svid: Svid) -> None:
+def _show(context: SSL.Context, own: Svid | ServingCertificate) -> None:
     try:
-        context.use_certificate(svid.leaf)
-        for intermediate in svid.chain[1:]:
+        context.use_certificate(own.leaf)
+        for intermediate in own.chain[1:]:
             context.add_extra_chain_cert(intermediate)
-        context.use_privatekey(svid.key)
+        context.use_privatekey(own.key)
     except (SSL.Error, crypto.Error) as error:
         raise KeyRefused(
             "the key does not fit the certificate, or OpenSSL cannot use them: ask for new ones"
