@@ -1,4 +1,4 @@
-"""Serving certificates: stock TLS clients believe them by DNS name and root, and no rule of ours takes one for an SVID."""
+"""Serving certificates: stock TLS clients believe them by DNS name and root; no rule of ours takes one for an SVID."""
 
 import socket
 import ssl
