@@ -9,7 +9,7 @@
     audit       the hash-chained log; whatever changes writes its entry in its own transaction
     changes     what a change of policies amounts to, document by document; pure
     policies    policy documents and their numbered revisions
-    tokens      join tokens, and the certificates issued for them or renewed
+    tokens      join tokens; the certificates issued for them, for pods, or renewed
     operators   the certificates issued for operators of the admin API
     registry    which workload can be reached where, by leases
     bans        identities and serials that are refused

@@ -1,7 +1,7 @@
 """Everything that the store refuses. `code` is for programs, the message for people.
 
 StoreError              the store cannot be opened, read or written, or was asked for something that makes no sense
-    TokenRefused        a join token buys no certificate
+    TokenRefused        a token buys no certificate
     RenewalRefused      a certificate is no ground for another one
     OperatorRefused     an operator gets no certificate
     LeaseRefused        an address cannot be registered
@@ -18,11 +18,11 @@ class StoreError(Exception):
 
 
 class TokenRefused(StoreError):
-    """A join token was refused: `token_unknown`, `token_expired`, `token_used` or `banned`."""
+    """A token was refused: `token_unknown`, `token_expired` or `token_used` of a join token, `banned` of either kind."""
 
 
 class RenewalRefused(StoreError):
-    """A renewal was refused: `unknown_certificate`, `attestation_too_old` or `banned`."""
+    """A renewal was refused: `unknown_certificate`, `token_required`, `attestation_too_old` or `banned`."""
 
 
 class OperatorRefused(StoreError):

@@ -8,8 +8,9 @@ from attrs import frozen
 Document = dict[str, Any]
 """A policy document as plain data, as `mesh.policy.to_document` writes it."""
 
-Method = Literal["token", "certificate", "operator"]
-"""On what ground a certificate was issued; `operator`: for an operator, because another one or a local user asked."""
+Method = Literal["token", "kubernetes", "certificate", "operator"]
+"""On what ground a certificate was issued: a join token, a service-account token that the API server vouched for, an
+earlier certificate; `operator`: for an operator, because another one or a local user asked."""
 
 PolicyKey = tuple[str, str, str]
 """Kind, namespace and name: what tells one document from another."""

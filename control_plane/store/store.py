@@ -145,6 +145,17 @@ class Store:
         with self._database.write() as tx:
             return tokens.issue_with_token(tx, token, key, sign)
 
+    def issue_for_pod(
+        self, workload: WorkloadName, key: str, sign: Sign, *, ground: Mapping[str, str]
+    ) -> tuple[x509.Certificate, ...]:
+        """Issue a certificate for `workload`, which the API server has vouched for, to the key with fingerprint `key`.
+
+        `ground` goes to the audit entry: which pod it was. Such a certificate renews nothing by itself: every one of
+        them needs the token anew. Raises TokenRefused (`banned`), and whatever `sign` raises.
+        """
+        with self._database.write() as tx:
+            return tokens.issue_for_pod(tx, workload, key, sign, ground)
+
     def issue_renewal(
         self, serial: int, identity: SpiffeId, key: str, sign: Sign, *, max_age: timedelta
     ) -> tuple[x509.Certificate, ...]:

@@ -1,4 +1,4 @@
-"""Join tokens, and the certificates that were issued for them or renewed (law 8).
+"""Join tokens, and the certificates that were issued for them, for an attested pod, or renewed (law 8).
 
 A token is 256 random bits; only its SHA-256 is kept. Redeeming binds a use to the fingerprint of the CSR's key, so an
 answer that was lost can be asked for again by the same key without a further use. The use, the issuance, the signature
@@ -9,7 +9,7 @@ import base64
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -83,11 +83,17 @@ def revoke(tx: Transaction, token_id: str, author: str) -> bool:
 def issue_with_token(tx: Transaction, token: str, key: str, sign: Sign) -> tuple[x509.Certificate, ...]:
     """Redeem and issue. Raises TokenRefused, and whatever `sign` raises."""
     row = _find(tx, token)
-    identity = WorkloadName.parse(row.workload).in_domain(tx.trust_domain)
-    if bans.concerning(tx, str(identity)):
-        raise TokenRefused(f"{identity} is banned: an operator must lift the ban first", code="banned")
+    identity = _unbanned(tx, WorkloadName.parse(row.workload))
     _redeem(tx, row, key)
     return _issue(tx, identity, key, sign, attested_at=tx.now, method="token", ground={"token": row.id})
+
+
+def issue_for_pod(
+    tx: Transaction, workload: WorkloadName, key: str, sign: Sign, ground: Mapping[str, str]
+) -> tuple[x509.Certificate, ...]:
+    """Issue to a pod that the API server has vouched for. Raises TokenRefused, and whatever `sign` raises."""
+    identity = _unbanned(tx, workload)
+    return _issue(tx, identity, key, sign, attested_at=tx.now, method="kubernetes", ground=ground)
 
 
 def issue_renewal(
@@ -102,6 +108,11 @@ def issue_renewal(
         )
     if bans.concerning(tx, str(identity), f"serial:{serial}"):
         raise RenewalRefused(f"{identity} is banned: an operator must lift the ban first", code="banned")
+    if row.method == "kubernetes":
+        raise RenewalRefused(
+            f"{identity} was attested by its service account's token, and is so for every certificate: send the token",
+            code="token_required",
+        )
     if tx.now - row.attested_at > max_age:
         raise RenewalRefused(
             f"{identity} last proved itself at {row.attested_at:%Y-%m-%d %H:%M:%S}Z, longer ago than "
@@ -121,6 +132,14 @@ def read_issuances(tx: Transaction, limit: int) -> tuple[Issuance, ...]:
 def issuance(row: sa.Row[Any]) -> Issuance:
     """A row of the issuances as a value."""
     return Issuance(int(row.serial), row.identity, row.key, row.not_after, row.attested_at, row.method, row.time)
+
+
+def _unbanned(tx: Transaction, workload: WorkloadName) -> SpiffeId:
+    """The workload's identity here. Raises TokenRefused (`banned`)."""
+    identity = workload.in_domain(tx.trust_domain)
+    if bans.concerning(tx, str(identity)):
+        raise TokenRefused(f"{identity} is banned: an operator must lift the ban first", code="banned")
+    return identity
 
 
 def _find(tx: Transaction, token: str) -> sa.Row[Any]:
@@ -157,7 +176,7 @@ def _issue(
     *,
     attested_at: datetime,
     method: Method,
-    ground: dict[str, str],
+    ground: Mapping[str, str],
 ) -> tuple[x509.Certificate, ...]:
     """Sign, and write down what was signed and on what ground."""
     workload = identity.workload
@@ -178,7 +197,7 @@ def write_down(
     attested_at: datetime,
     method: Method,
     actor: str,
-    ground: dict[str, str],
+    ground: Mapping[str, str],
 ) -> None:
     """Keep what was signed, for whom and on what ground, in the issuances and in the audit log."""
     serial, not_after = str(leaf.serial_number), leaf.not_valid_after_utc

@@ -2,6 +2,7 @@
 
     messages    what can be said, one frozen class each
     codec       encode(message) -> frame; FrameDecoder cuts a stream into payloads; decode(payload) -> message
+    tokens      which kind of token attests in a CertificateRequest
     errors      what can be wrong with what a peer sent
 
 Data flows: message -> encode -> TLS -> FrameDecoder.feed -> decode -> message.
@@ -35,6 +36,7 @@ from mesh.wire.messages import (
     Snapshot,
     Unknown,
 )
+from mesh.wire.tokens import is_jwt
 
 __all__ = [
     "ALPN",
@@ -62,5 +64,6 @@ __all__ = [
     "WireError",
     "decode",
     "encode",
+    "is_jwt",
     "snapshot_hash",
 ]

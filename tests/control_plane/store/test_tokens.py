@@ -220,3 +220,42 @@ def test_certificates_that_ran_out_long_ago_are_forgotten(store: Store, sign: Si
     clock.advance(days=KEEP.days, hours=2)
     store.issue_with_token(token_for(store), "key", sign)
     assert serial not in {issued.serial for issued in store.issuances()}
+
+
+POD = {"pod": "checkout-5d8c", "pod_uid": "0f3c", "service_account": "shop/checkout"}
+
+
+def test_an_attested_pod_gets_a_certificate_and_the_audit_log_says_which_pod_it_was(
+    store: Store, sign: Sign, clock: Clock
+) -> None:
+    (leaf, *_) = store.issue_for_pod(CHECKOUT, "key", sign, ground=POD)
+    (issued,) = store.issuances()
+    assert (issued.serial, issued.identity, issued.key) == (leaf.serial_number, str(identity(CHECKOUT)), "key")
+    assert (issued.method, issued.attested_at) == ("kubernetes", clock.now)
+    entry = store.audit()[-1]
+    assert (entry.actor, entry.event) == (str(identity(CHECKOUT)), "certificate.issued")
+    assert entry.detail.items() >= {**POD, "method": "kubernetes", "serial": str(leaf.serial_number)}.items()
+
+
+def test_a_banned_workload_gets_nothing_for_its_pods(store: Store, sign: Sign) -> None:
+    store.ban(str(identity(CHECKOUT)), reason="", author="ann")
+    with pytest.raises(TokenRefused) as refused:
+        store.issue_for_pod(CHECKOUT, "key", sign, ground=POD)
+    assert (refused.value.code, store.issuances()) == ("banned", ())
+
+
+def test_the_certificate_of_an_attested_pod_renews_nothing_without_its_token(store: Store, sign: Sign) -> None:
+    (leaf, *_) = store.issue_for_pod(CHECKOUT, "key", sign, ground=POD)
+    with pytest.raises(RenewalRefused, match="send the token") as refused:
+        store.issue_renewal(leaf.serial_number, identity(CHECKOUT), "other key", sign, max_age=DAY)
+    assert (refused.value.code, len(store.issuances())) == ("token_required", 1)
+
+
+def test_an_issuance_for_a_pod_that_cannot_be_signed_leaves_no_trace(store: Store) -> None:
+    def fail(_workload: WorkloadName) -> Chain:
+        raise ZeroDivisionError("the authority has no time left")
+
+    entries = len(store.audit())
+    with pytest.raises(ZeroDivisionError):
+        store.issue_for_pod(CHECKOUT, "key", fail, ground=POD)
+    assert (store.issuances(), len(store.audit())) == ((), entries)
