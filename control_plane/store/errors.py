@@ -5,6 +5,7 @@ StoreError              the store cannot be opened, read or written, or was aske
     RenewalRefused      a certificate is no ground for another one
     OperatorRefused     an operator gets no certificate
     LeaseRefused        an address cannot be registered
+    OwnedByOther        a policy document belongs to somebody else
     AuditBroken         the audit log is not what was written
 """
 
@@ -31,6 +32,10 @@ class OperatorRefused(StoreError):
 
 class LeaseRefused(StoreError):
     """A registration was refused: `address_leased` to another identity, or for a `foreign_identity` (law 3)."""
+
+
+class OwnedByOther(StoreError):
+    """A policy document can be changed only by who made it: `owned_by_cluster` or `owned_by_cli`, or not released."""
 
 
 class AuditBroken(StoreError):

@@ -9,10 +9,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from control_plane.store import audit, counter
-from control_plane.store.changes import canonical, changes_between
+from control_plane.store.changes import canonical, changes_between, check_owner
 from control_plane.store.database import Transaction
-from control_plane.store.errors import AuditBroken
-from control_plane.store.records import Change, Document, PolicyKey, Revision, StoredPolicy
+from control_plane.store.errors import AuditBroken, OwnedByOther
+from control_plane.store.records import Change, Document, Owner, PolicyKey, Revision, StoredPolicy, key_of
 from control_plane.store.schema import audit as entries
 from control_plane.store.schema import changes, policies, revisions
 
@@ -23,7 +23,9 @@ def read_all(tx: Transaction) -> tuple[StoredPolicy, ...]:
     """Every document in force, ordered by namespace, kind and name."""
     rows = tx.connection.execute(sa.select(policies))
     stored = [
-        StoredPolicy(row.kind, row.namespace, row.name, json.loads(row.document), row.number, row.author, row.time)
+        StoredPolicy(
+            row.kind, row.namespace, row.name, json.loads(row.document), row.number, row.author, row.time, row.owner
+        )
         for row in rows
     ]
     return tuple(sorted(stored, key=lambda policy: (policy.namespace, policy.kind, policy.name)))
@@ -35,18 +37,36 @@ def latest(tx: Transaction) -> int:
 
 
 def change(
-    tx: Transaction, put: Sequence[Document], delete: Sequence[PolicyKey], author: str, message: str
+    tx: Transaction, put: Sequence[Document], delete: Sequence[PolicyKey], author: str, message: str, owner: Owner
 ) -> Revision:
-    """Add, replace and remove documents as one revision. Raises StoreError (`conflicting_change`)."""
-    before = {policy.key: policy.document for policy in read_all(tx)}
+    """Add, replace and remove documents of `owner` as one revision.
+
+    Raises StoreError (`conflicting_change`), OwnedByOther.
+    """
+    stored = read_all(tx)
+    check_owner(stored, [*map(key_of, put), *delete], owner)
     plain = [json.loads(json.dumps(document)) for document in put]
-    steps = changes_between(before, plain, delete)
+    steps = changes_between({policy.key: policy.document for policy in stored}, plain, delete)
+    return _store(tx, steps, author, message, owner)
+
+
+def release(tx: Transaction, document: Document, author: str, message: str) -> Revision:
+    """Hand a document of the command over to the cluster, whose version of it is `document`. Raises OwnedByOther."""
+    key = key_of(document)
+    before = next((policy for policy in read_all(tx) if policy.key == key and policy.owner == "cli"), None)
+    if before is None:
+        raise OwnedByOther(f"{_name(*key)} is no document of the command: there is nothing to release", code="not_ours")
+    plain = json.loads(json.dumps(document))
+    return _store(tx, (Change("released", *key, before.document, plain),), author, message, "cluster")
+
+
+def _store(tx: Transaction, steps: tuple[Change, ...], author: str, message: str, owner: Owner) -> Revision:
     effective = [step for step in steps if step.action != "unchanged"]
     if not effective:
         return Revision(counter.number(tx), author, tx.now, message, steps)
     revision = Revision(counter.advance(tx), author, tx.now, message, steps)
     _write_revision(tx, revision, effective)
-    _take_effect(tx, revision, effective)
+    _take_effect(tx, revision, effective, owner)
     audit.append(
         tx,
         author,
@@ -109,7 +129,7 @@ def _write_revision(tx: Transaction, revision: Revision, steps: Sequence[Change]
     )
 
 
-def _take_effect(tx: Transaction, revision: Revision, steps: Sequence[Change]) -> None:
+def _take_effect(tx: Transaction, revision: Revision, steps: Sequence[Change], owner: Owner) -> None:
     """Take the old documents out and put the new ones in, in two statements: sets of ten thousand are not rare."""
     own = [policies.c[name] == sa.bindparam(f"of_{name}") for name in ("kind", "namespace", "name")]
     gone = [step for step in steps if step.before is not None]
@@ -125,6 +145,7 @@ def _take_effect(tx: Transaction, revision: Revision, steps: Sequence[Change]) -
             "number": revision.number,
             "author": revision.author,
             "time": revision.time,
+            "owner": owner,
         }
         for step in steps
         if step.after is not None

@@ -12,6 +12,9 @@ Method = Literal["token", "kubernetes", "certificate", "operator"]
 """On what ground a certificate was issued: a join token, a service-account token that the API server vouched for, an
 earlier certificate; `operator`: for an operator, because another one or a local user asked."""
 
+Owner = Literal["cli", "cluster"]
+"""Who made a policy document, and alone may change it: the `doorward` command, or an object in the cluster."""
+
 PolicyKey = tuple[str, str, str]
 """Kind, namespace and name: what tells one document from another."""
 
@@ -32,6 +35,7 @@ class StoredPolicy:
     number: int
     author: str
     time: datetime
+    owner: Owner = "cli"
 
     @property
     def key(self) -> PolicyKey:
@@ -41,9 +45,12 @@ class StoredPolicy:
 
 @frozen
 class Change:
-    """What happened to one document: `before` is None where it was added, `after` None where it was removed."""
+    """What happened to one document: `before` is None where it was added, `after` None where it was removed.
 
-    action: Literal["added", "replaced", "removed", "unchanged"]
+    `released`: it was the command's and belongs to a cluster object now, whose document is `after`.
+    """
+
+    action: Literal["added", "replaced", "removed", "unchanged", "released"]
     kind: str
     namespace: str
     name: str

@@ -76,6 +76,7 @@ policies = sa.Table(
     _number("number"),
     _text("author"),
     _time("time"),
+    _text("owner", server_default="cli"),
 )
 
 revisions = sa.Table(

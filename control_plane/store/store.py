@@ -22,6 +22,7 @@ from control_plane.store.records import (
     Document,
     Issuance,
     Lease,
+    Owner,
     PolicyKey,
     Revision,
     StoredPolicy,
@@ -100,16 +101,32 @@ class Store:
             return policies.latest(tx)
 
     def change_policies(
-        self, put: Sequence[Document], delete: Sequence[PolicyKey], *, author: str, message: str
+        self,
+        put: Sequence[Document],
+        delete: Sequence[PolicyKey],
+        *,
+        author: str,
+        message: str,
+        owner: Owner = "cli",
     ) -> Revision:
-        """Add or replace the documents `put` and remove those named by `delete`, all or none.
+        """Add or replace the documents `put` and remove those named by `delete`, all or none, as `owner`.
 
         Documents have been read by `mesh.policy.read_policies`. The revision also lists what was `unchanged`. Where
         nothing changed, nothing is stored and the revision's number is the current one; deleting what is not there
-        changes nothing. Raises StoreError (`conflicting_change`) where a key is named twice.
+        changes nothing. Raises StoreError (`conflicting_change`) where a key is named twice, and OwnedByOther where a
+        document that is named belongs to the other owner.
         """
         with self._database.write() as tx:
-            return policies.change(tx, put, delete, author, message)
+            return policies.change(tx, put, delete, author, message, owner)
+
+    def release_policy(self, document: Document, *, author: str, message: str) -> Revision:
+        """Hand the command's document of this key over to the cluster, with `document` as its content from now on.
+
+        One revision, without a moment at which neither is in force. Raises OwnedByOther (`not_ours`) where the
+        command has no document of this key.
+        """
+        with self._database.write() as tx:
+            return policies.release(tx, document, author, message)
 
     def revisions(self, limit: int = 50) -> tuple[Revision, ...]:
         """The latest policy revisions, newest first."""
