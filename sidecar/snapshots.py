@@ -12,7 +12,7 @@ import trio
 from certs.errors import CertsError
 from certs.spiffe import TrustDomain
 from mesh.policy import PolicyFaults
-from mesh.wire import Ack, Nack, Snapshot, snapshot_hash
+from mesh.wire import Ack, Nack, Snapshot, is_intact
 from sidecar import log
 from sidecar.live import LiveConnections
 from sidecar.metrics import Metrics
@@ -75,7 +75,7 @@ class Snapshots:
             raise SnapshotRefused("stale", f"snapshot {snapshot.number} is older than {view.number}, which is enforced")
 
     def _compile(self, snapshot: Snapshot) -> View:
-        if snapshot_hash(snapshot) != snapshot.hash:
+        if not is_intact(snapshot):
             raise SnapshotRefused("wrong_hash", "the snapshot's content does not match its hash")
         try:
             view = View.build(snapshot, self._trust_domain)

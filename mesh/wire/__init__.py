@@ -14,6 +14,7 @@ from mesh.wire.codec import (
     FrameDecoder,
     decode,
     encode,
+    is_intact,
     snapshot_hash,
 )
 from mesh.wire.errors import FrameTooLarge, MessageMalformed, WireError
@@ -33,6 +34,7 @@ from mesh.wire.messages import (
     Nack,
     Ping,
     Pong,
+    Service,
     Snapshot,
     Unknown,
 )
@@ -59,11 +61,13 @@ __all__ = [
     "Nack",
     "Ping",
     "Pong",
+    "Service",
     "Snapshot",
     "Unknown",
     "WireError",
     "decode",
     "encode",
+    "is_intact",
     "is_jwt",
     "snapshot_hash",
 ]

@@ -16,7 +16,7 @@ from attrs import fields, has
 from cattrs import AttributeValidationNote, BaseValidationError, IterableValidationError, IterableValidationNote
 
 from mesh.wire.errors import FrameTooLarge, MessageMalformed
-from mesh.wire.messages import Message, Snapshot, Unknown
+from mesh.wire.messages import Message, Service, Snapshot, Unknown
 
 MAX_FRAME_TO_CONTROL_PLANE: Final = 256 * 1024  # a CSR is 1 KiB; 4,096 destinations fit
 MAX_FRAME_TO_SIDECAR: Final = 32 * 1024 * 1024  # a snapshot of ten thousand policies is under 10 MiB
@@ -25,6 +25,7 @@ MAX_ITEMS: Final = 200_000
 MAX_FAULTS: Final = 10  # faults that one refusal lists
 
 _LENGTH = struct.Struct(">I")
+_NOT_CONTENT: Final = {"epoch", "number", "hash"}
 _TYPES: Final[dict[str, type[Message]]] = {kind.__name__: kind for kind in get_args(Message)}
 
 
@@ -42,16 +43,30 @@ def decode(payload: bytes) -> Message | Unknown:
     if kind not in _TYPES:
         return Unknown(kind[:80])
     try:
-        return _converter.structure(plain, _TYPES[kind])
+        message = _converter.structure(plain, _TYPES[kind])
     except (BaseValidationError, ValueError, TypeError) as error:
         raise MessageMalformed("; ".join(islice(_faults(error, kind), MAX_FAULTS))) from None
+    if isinstance(message, Snapshot):
+        object.__setattr__(message, "received_hash", _content_hash(plain))  # frozen, and no argument: evolve drops it
+    return message
 
 
 def snapshot_hash(snapshot: Snapshot) -> str:
     """SHA-256 (hex) over what the snapshot says, leaving out where and when it was said."""
-    content = _converter.unstructure(snapshot)
-    for key in ("epoch", "number", "hash"):
-        del content[key]
+    return _content_hash(_converter.unstructure(snapshot))
+
+
+def is_intact(snapshot: Snapshot) -> bool:
+    """Whether the content is what `snapshot.hash` was made of: all that came over the wire, where it did.
+
+    A newer control plane sends fields that are not known here, and an older one leaves some out; either way the hash
+    is of what was sent.
+    """
+    return snapshot.hash == (snapshot.received_hash or snapshot_hash(snapshot))
+
+
+def _content_hash(plain: dict[str, Any]) -> str:
+    content = {key: value for key, value in plain.items() if key not in _NOT_CONTENT}
     return hashlib.sha256(msgpack.packb(content)).hexdigest()
 
 
@@ -142,6 +157,13 @@ def _optional_text(value: object, _: type) -> str | None:
     return value
 
 
+def _place(value: object, _: type) -> tuple[str, int]:
+    match value:
+        case [str(address), int(port)] if type(port) is int:
+            return address, port
+    raise TypeError("expected a list of address and port")
+
+
 def _strict_tuple(kind: Any, converter: cattrs.Converter) -> Any:
     item = get_args(kind)[0]
 
@@ -193,7 +215,8 @@ def _build_converter() -> cattrs.Converter:
         converter.register_structure_hook(kind, _strict(kind))
     converter.register_structure_hook_func(lambda kind: kind == str | None, _optional_text)
     converter.register_structure_hook_func(lambda kind: kind == dict[str, Any], _strict(dict))
-    for message in _TYPES.values():
+    converter.register_structure_hook_func(lambda kind: kind == tuple[str, int], _place)
+    for message in (*_TYPES.values(), Service):
         for attribute in fields(message):
             if str(attribute.type).startswith("tuple["):
                 kind = attribute.type

@@ -10,7 +10,7 @@ peer added are ignored; a message type that it added becomes Unknown, which the 
 from collections.abc import Callable
 from typing import Any
 
-from attrs import field, frozen
+from attrs import Attribute, field, frozen
 from attrs.validators import deep_iterable, ge, in_, le, max_len, min_len, optional
 
 from certs.spiffe import MAX_ID_BYTES
@@ -23,6 +23,8 @@ PROTOCOLS = ("http", "tcp", "auto")
 
 EVERY_DESTINATION = "*"
 """As a destination: every confirmed endpoint of the mesh, for a sidecar that looks destinations up by address."""
+
+MAX_ADDRESS = 64  # characters of an IP address, with a zone
 
 _port = [ge(1), le(65535)]
 _text: Callable[..., None] = max_len(512)
@@ -66,7 +68,7 @@ class Listener:
     mesh_port: int = field(validator=_port)
     port: int = field(validator=_port)
     protocol: str = field(validator=in_(PROTOCOLS))
-    address: str | None = field(default=None, validator=optional(max_len(64)))
+    address: str | None = field(default=None, validator=optional(max_len(MAX_ADDRESS)))
 
 
 @frozen
@@ -96,12 +98,38 @@ class Endpoint:
     confirmed: bool = False
 
 
+def _each_a_place(_: object, attribute: "Attribute[Any]", places: tuple[tuple[str, int], ...]) -> None:
+    for address, port in places:
+        if not (1 <= len(address) <= MAX_ADDRESS and 1 <= port <= 65535):
+            raise ValueError(f"{attribute.name}: {address[:80]!r}, port {port} is no place")
+
+
+@frozen
+class Service:
+    """One port of a virtual address of the platform: it belongs to no workload, and leads to several places.
+
+    `name` is `<namespace>/<name>`. `backends` are addresses with the application's port; who must answer at one is said
+    by the confirmed Endpoint of that place, never here (law 5). Without backends nobody is ready to be called.
+    """
+
+    name: str = field(validator=_name)
+    addresses: tuple[str, ...] = field(
+        validator=[min_len(1), max_len(16), deep_iterable([min_len(1), max_len(MAX_ADDRESS)])]
+    )
+    port: int = field(validator=_port)
+    protocol: str = field(validator=in_(PROTOCOLS))
+    backends: tuple[tuple[str, int], ...] = field(validator=[max_len(100_000), _each_a_place])
+
+
 @frozen
 class Snapshot:
     """Everything that one sidecar is to enforce, whole. Within an `epoch` a lower `number` is refused.
 
     `policies` are documents as in a policy file; `bans` are SPIFFE IDs or certificate serials (`serial:<decimal>`);
     `roots` are DER. `hash` is `mesh.wire.snapshot_hash` of the content.
+
+    `received_hash` is the same of what really came over the wire, fields included that only a newer peer knows; None
+    where the snapshot was made here.
     """
 
     epoch: str = field(validator=_name)
@@ -111,6 +139,8 @@ class Snapshot:
     endpoints: tuple[Endpoint, ...] = field(validator=max_len(100_000))
     bans: tuple[str, ...] = field(validator=max_len(100_000))
     roots: tuple[bytes, ...] = field(validator=max_len(256))
+    services: tuple[Service, ...] = field(default=(), validator=max_len(100_000))
+    received_hash: str | None = field(init=False, default=None, eq=False, repr=False)
 
 
 @frozen

@@ -1,12 +1,13 @@
 """Frames and messages: what is said arrives as it was said, and what is no message is refused, and cheaply."""
 
+import hashlib
 import struct
 import tracemalloc
 from typing import Any, get_args
 
 import msgpack
 import pytest
-from attrs import evolve, fields
+from attrs import NOTHING, evolve, fields
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,11 +27,13 @@ from mesh.wire import (
     Nack,
     Ping,
     Pong,
+    Service,
     Snapshot,
     Unknown,
     WireError,
     decode,
     encode,
+    is_intact,
     snapshot_hash,
 )
 from mesh.wire.codec import MAX_DEPTH
@@ -55,6 +58,8 @@ documents = st.recursive(
 )
 listeners = st.builds(Listener, ports, ports, protocols, st.none() | texts)
 endpoints = st.builds(Endpoint, names, ports, names, ports, protocols, names)
+places = st.tuples(names, ports)
+services = st.builds(Service, names, tuples(names, 1), ports, protocols, tuples(places))
 policies = st.dictionaries(texts, documents, max_size=3)
 snapshots = st.builds(
     Snapshot,
@@ -65,6 +70,7 @@ snapshots = st.builds(
     tuples(endpoints),
     tuples(texts),
     tuples(st.binary(max_size=20)),
+    tuples(services),
 )
 messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(Hello, st.integers(1, 9), texts, texts),
@@ -103,6 +109,15 @@ SAMPLES: dict[str, dict[str, Any]] = {
         ],
         "bans": ["serial:1"],
         "roots": [b"root"],
+        "services": [
+            {
+                "name": "a/s",
+                "addresses": ["10.96.0.1"],
+                "port": 80,
+                "protocol": "http",
+                "backends": [["10.0.0.1", 8080]],
+            }
+        ],
     },
     "Ack": {"epoch": "e", "number": 0},
     "Nack": {"about": "Announce", "code": "c", "message": "m"},
@@ -111,9 +126,18 @@ SAMPLES: dict[str, dict[str, Any]] = {
 }
 
 
+HEAD = ("epoch", "number", "hash")
+"""What of a snapshot its hash leaves out."""
+
+
 def payload(kind: object, **values: object) -> bytes:
     """A frame's payload, however wrong."""
     return bytes(msgpack.packb({"type": kind, **values}))
+
+
+def service(**change: object) -> dict[str, Any]:
+    """A snapshot's services: one, with these fields instead of its own."""
+    return {"services": [{**SAMPLES["Snapshot"]["services"][0], **change}]}
 
 
 def test_every_message_has_a_sample_here() -> None:
@@ -200,7 +224,7 @@ def test_a_message_type_of_a_newer_peer_is_unknown_and_no_error() -> None:
 def test_a_field_that_is_missing_or_of_another_type_is_named(kind: str, name: str) -> None:
     sample = SAMPLES[kind]
     known = {kind_.__name__: kind_ for kind_ in get_args(Message)}[kind]
-    if getattr(fields(known), name).default is not None:
+    if getattr(fields(known), name).default is NOTHING:
         rest = {key: value for key, value in sample.items() if key != name}
         with pytest.raises(MessageMalformed, match=rf"^{kind}\.{name} is missing$"):
             decode(payload(kind, **rest))
@@ -234,6 +258,14 @@ def test_a_field_that_is_missing_or_of_another_type_is_named(kind: str, name: st
         ("Announce", {"destinations": ["a", 5]}, r"Announce\.destinations\[1\]: expected str, got int"),
         ("Snapshot", {"number": -1}, "'number' must be >= 0"),
         ("Snapshot", {"epoch": ""}, "Length of 'epoch'"),
+        ("Snapshot", {"services": [5]}, r"Snapshot\.services\[0\]: expected dict, got int"),
+        ("Snapshot", service(addresses=[]), "Length of 'addresses'"),
+        ("Snapshot", service(addresses=["1" * 65]), "Length of 'addresses'"),
+        ("Snapshot", service(port=0), "'port' must be >= 1"),
+        ("Snapshot", service(protocol="udp"), "'protocol' must be in"),
+        ("Snapshot", service(backends=[["10.0.0.1", 0]]), "backends: '10.0.0.1', port 0 is no place"),
+        ("Snapshot", service(backends=[["10.0.0.1", True]]), r"backends\[0\]: expected a list of address and port"),
+        ("Snapshot", service(backends=[["10.0.0.1"]]), r"backends\[0\]: expected a list of address and port"),
         ("Ping", {"number": True}, r"Ping\.number: expected int, got bool"),
         ("Nack", {"message": "x" * 8193}, "Length of 'message'"),
     ],
@@ -364,3 +396,66 @@ def test_the_hash_of_a_snapshot_says_what_it_says_not_when_it_was_said(
     assert isinstance(understood, Snapshot)
     assert snapshot_hash(understood) == snapshot_hash(snapshot)
     assert snapshot_hash(evolve(snapshot, bans=(*snapshot.bans, "more"))) != snapshot_hash(snapshot)
+
+
+json_names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)
+
+
+def maps_in(plain: object) -> list[dict[str, Any]]:
+    """Every map in a plain value, itself included."""
+    if isinstance(plain, list):
+        return [found for each in plain for found in maps_in(each)]
+    if isinstance(plain, dict):
+        return [plain, *(found for each in plain.values() for found in maps_in(each))]
+    return []
+
+
+def sent_by_a_newer_peer(snapshot: Snapshot, added: dict[str, Any], draw: st.DataObject) -> dict[str, Any]:
+    """A snapshot whose sender knows more fields than we do, in the snapshot itself and in what it holds."""
+    content = msgpack.unpackb(encode(snapshot)[4:])
+    head = {key: content.pop(key) for key in ("type", "epoch", "number", "hash")}
+    content = {**{key: value for key, value in added.items() if key not in head}, **content}
+    for each in content["endpoints"] + content["services"]:
+        each |= {key: value for key, value in added.items() if key not in each}
+    in_what_order = draw.draw(st.permutations(list(content)))
+    content = {key: content[key] for key in in_what_order}
+    return {**head, **content, "hash": hashlib.sha256(msgpack.packb(content)).hexdigest()}
+
+
+@given(snapshots, st.dictionaries(json_names, documents, max_size=3), st.data())
+@examples(100)
+def test_what_a_newer_peer_added_is_part_of_what_its_hash_says(
+    snapshot: Snapshot, added: dict[str, Any], data: st.DataObject
+) -> None:
+    sent = sent_by_a_newer_peer(snapshot, {**added, "received_hash": "mine"}, data)
+    understood = decode(msgpack.packb(sent))
+    assert isinstance(understood, Snapshot)
+    assert is_intact(understood)
+    assert evolve(understood, hash="-") == evolve(snapshot, hash="-"), "what is not known changes nothing"
+    changed = data.draw(st.sampled_from([each for each in maps_in(sent) if set(each) - {"type"} - set(HEAD)]))
+    key = data.draw(st.sampled_from(sorted(set(changed) - {"type"} - set(HEAD))))
+    changed[key] = data.draw(documents.filter(lambda value: msgpack.packb(value) != msgpack.packb(changed[key])))
+    try:
+        tampered = decode(msgpack.packb(sent))
+    except MessageMalformed:
+        return
+    assert isinstance(tampered, Snapshot)
+    assert not is_intact(tampered)
+
+
+def test_a_snapshot_of_an_older_peer_is_intact() -> None:
+    """It knows of no services; what it leaves out has its default here, and is no part of its hash."""
+    content = {key: value for key, value in SAMPLES["Snapshot"].items() if key not in {*HEAD, "services"}}
+    wanted = hashlib.sha256(msgpack.packb(content)).hexdigest()
+    understood = decode(payload("Snapshot", epoch="e", number=1, hash=wanted, **content))
+    assert isinstance(understood, Snapshot)
+    assert (is_intact(understood), understood.services) == (True, ())
+
+
+def test_what_was_changed_here_is_not_what_was_received() -> None:
+    snapshot = decode(payload("Snapshot", **SAMPLES["Snapshot"]))
+    assert isinstance(snapshot, Snapshot)
+    right = decode(encode(evolve(snapshot, hash=snapshot_hash(snapshot)))[4:])
+    assert isinstance(right, Snapshot)
+    assert is_intact(right)
+    assert not is_intact(evolve(right, bans=()))
