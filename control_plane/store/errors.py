@@ -19,7 +19,7 @@ class StoreError(Exception):
 
 
 class TokenRefused(StoreError):
-    """A token was refused: `token_unknown`, `token_expired` or `token_used` of a join token, `banned` of either kind."""
+    """A token was refused: a join token as `token_unknown`, `token_expired` or `token_used`; any as `banned`."""
 
 
 class RenewalRefused(StoreError):
