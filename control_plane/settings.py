@@ -101,6 +101,10 @@ class Limits:
     """How long dialling back an announced address may take (law 3)."""
     proofs_at_once: int = field(default=64, validator=_count)
     """Announced addresses that are dialled back at the same time, for all sidecars together."""
+    review_timeout: float = field(default=8.0, validator=_seconds)
+    """How long the API server may take for one service-account token, waiting for its turn included."""
+    reviews_at_once: int = field(default=8, validator=_count)
+    """Service-account tokens about which the API server is asked at the same time."""
     metrics_connections: int = field(default=64, validator=_count)
     """Connections to the observe address at the same time."""
     admin_connections: int = field(default=64, validator=_count)

@@ -47,6 +47,8 @@ LIMITS = {
     "endpoints_per_identity": "Registered endpoints of one identity.",
     "proof_timeout": "For an announced address to prove whose it is.",
     "proofs_at_once": "Announced addresses that are dialled at the same time.",
+    "review_timeout": "For the API server to say whose a service-account token is; sidecars wait 10 s.",
+    "reviews_at_once": "Service-account tokens about which the API server is asked at the same time.",
     "metrics_connections": "Connections to the observe address at the same time; the one that has waited longest gives "
     "way to a newcomer.",
     "admin_connections": "The same, to the admin socket.",
