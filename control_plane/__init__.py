@@ -8,6 +8,7 @@
     advance         the word that the store moved, from whoever moved it to everyone who shows it
     admin           the API for people, on a Unix socket and over TLS for operators; and the client for it
     cli             the `doorward` command, offline or by the admin API
+    kubernetes      the Kubernetes API: requests, and the cluster's objects kept by list and watch
     policies        policy files to documents, documents to changes, changes to a diff
     yaml_core       YAML that means the same to every parser, or is refused
     questions       "may this call pass?", answered by the function that enforces it

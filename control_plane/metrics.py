@@ -69,10 +69,54 @@ class Metrics:
             ["reason"],
             registry=registry,
         )
+        self.admissions = Counter(
+            prefix + "admissions",
+            "Pods that API servers asked the injector about, by outcome: injected, skipped or refused.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.admission_seconds = Histogram(
+            prefix + "admission_seconds",
+            "From the last byte of an AdmissionReview to its answer.",
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+            registry=registry,
+        )
+        self.injector_refused = Counter(
+            prefix + "injector_refused",
+            "Connections and requests to the injector's address that were no AdmissionReview, by reason.",
+            ["reason"],
+            registry=registry,
+        )
+        self.serving_certificate_expiry = Gauge(
+            prefix + "serving_certificate_expiry_timestamp_seconds",
+            "NotAfter of the injector's serving certificate; 0 where there is no injector.",
+            registry=registry,
+        )
         self.gave_way = Counter(
             prefix + "connections_gave_way",
             "Connections for HTTP that gave way to newer ones, by place.",
             ["place"],
+            registry=registry,
+        )
+        self.kubernetes_away = Gauge(
+            prefix + "kubernetes_away", "1 while the Kubernetes API server does not answer.", registry=registry
+        )
+        self.kubernetes_requests_failed = Counter(
+            prefix + "kubernetes_requests_failed",
+            "Requests to the Kubernetes API without a good answer, by HTTP status, or unreachable, or strange.",
+            ["reason"],
+            registry=registry,
+        )
+        self.kubernetes_objects = Gauge(
+            prefix + "kubernetes_objects",
+            "Objects kept from watching the cluster, by kind.",
+            ["kind"],
+            registry=registry,
+        )
+        self.kubernetes_lists = Counter(
+            prefix + "kubernetes_lists",
+            "Complete lists read before watching, by kind: many of them mean that watches cannot be resumed.",
+            ["kind"],
             registry=registry,
         )
         self.failures = Counter(

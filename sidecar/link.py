@@ -17,7 +17,6 @@ from certs.bundle import TrustBundle
 from certs.svid import Svid
 from mesh.wire import PROTOCOL_VERSION, Announce, Certificate, Hello, Message, Nack, Ping, Pong, Unknown
 from sidecar import log
-from sidecar.backoff import Backoff
 from sidecar.channel import Channel, LinkFailed
 from sidecar.enrolment import IdentityRefused, TokenUnreadable
 from sidecar.identity import Identity
@@ -27,6 +26,7 @@ from sidecar.session import Session
 from sidecar.settings import Limits
 from sidecar.snapshots import Snapshots
 from sidecar.view import Mesh
+from transport.backoff import Backoff
 
 
 class Connects(Protocol):

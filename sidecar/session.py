@@ -15,7 +15,6 @@ import trio
 
 from mesh.wire import Certificate, Message, Nack, Ping, Pong, Snapshot, Unknown
 from sidecar import log
-from sidecar.backoff import Backoff
 from sidecar.channel import Channel, LinkFailed
 from sidecar.enrolment import IdentityRefused, TokenUnreadable
 from sidecar.identity import Identity
@@ -23,6 +22,7 @@ from sidecar.readiness import Readiness
 from sidecar.settings import Limits
 from sidecar.snapshots import Snapshots
 from sidecar.view import Mesh
+from transport.backoff import Backoff
 
 LONGEST_SLEEP: Final = 30.0  # seconds: the wall clock may jump, trio's clock does not, and renewal goes by the wall's
 

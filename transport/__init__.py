@@ -8,6 +8,7 @@
     unix        unix_listener(path): the same on a Unix socket that only its owner can open
     places      Places: how many connections may be open at once, and who gives way where none is left
     budget      Budget: how many connections may be open before they have said who they are
+    backoff     Backoff: how long to wait before trying again
     plain       PlainStream: TCP or Unix socket as a trio stream
     tls         TlsStream: the same surface over TLS by pyOpenSSL
 

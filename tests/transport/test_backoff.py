@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.backoff import Backoff
+from transport.backoff import Backoff
 
 
 @given(st.floats(0.01, 10), st.floats(10, 100), st.integers(1, 2000))

@@ -1,0 +1,10 @@
+"""The control plane as a client of the Kubernetes API. Nothing here decides: it asks, watches and keeps objects.
+
+    api             KubernetesApi: requests over TLS with a bearer token, bounded in time, number and size
+    transmission    the HTTP below it: one pool of connections, and its errors translated
+    contact         whether the API server is there, said and counted once for all who ask it
+    errors          what a request can end in
+    watching        Watched: one kind of object as it is now, by list and watch
+
+Data flows: watching -> api -> the API server, and its events back into `Watched.objects`, which others read.
+"""

@@ -1,0 +1,95 @@
+"""HTTP/1.1 to one API server: a pool of TLS connections, one request on each at a time, and errors translated once.
+
+Redirects, proxies and cookies play no part: httpcore2 knows none of them.
+"""
+
+import socket
+import ssl
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from urllib.parse import urlencode
+
+import httpcore2
+from attrs import define, field
+
+from control_plane.kubernetes.errors import ApiStrange, ApiUnreachable
+
+CONNECT_SECONDS = 10.0
+CONNECTIONS = 64
+IDLE_SECONDS = 60.0  # the API server closes idle connections after 90 s
+KEEP_ALIVE = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+)
+"""A watch says nothing for minutes: that its server's machine is gone is known after half a minute all the same."""
+
+
+def tls_context(ca: Path) -> ssl.SSLContext:
+    """Trusts the CAs of the file, and nothing else. Raises OSError (ssl.SSLError among them)."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(ca)
+    # Python 3.13 would refuse the CAs of many clusters, which lack an authority key identifier.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context
+
+
+@define(eq=False)
+class Transmission:
+    """Sends requests to `url` (`https://HOST:PORT`). `network` makes the connections."""
+
+    url: str
+    context: ssl.SSLContext
+    network: httpcore2.AsyncNetworkBackend
+    _pool: httpcore2.AsyncConnectionPool = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._pool = httpcore2.AsyncConnectionPool(
+            ssl_context=self.context,
+            max_connections=CONNECTIONS,
+            keepalive_expiry=IDLE_SECONDS,
+            network_backend=self.network,
+            socket_options=KEEP_ALIVE,
+        )
+
+    @asynccontextmanager
+    async def send(
+        self, method: str, path: str, params: Mapping[str, str], headers: Mapping[str, str], body: bytes, silence: float
+    ) -> AsyncIterator[httpcore2.Response]:
+        """The answer's head, its body to be read; `silence` bounds each read. Raises ApiUnreachable, ApiStrange."""
+        url = self.url + path + ("?" + urlencode(params) if params else "")
+        timeout = {"connect": CONNECT_SECONDS, "pool": CONNECT_SECONDS, "read": silence, "write": silence}
+        with self._translated():
+            async with self._pool.stream(
+                method, url, headers=[*headers.items()], content=body, extensions={"timeout": timeout}
+            ) as response:
+                yield response
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._pool.aclose()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
+            raise ApiUnreachable(f"no API server answers on {self.url}: {_said(error)}") from error
+        except (httpcore2.NetworkError, httpcore2.TimeoutException) as error:
+            raise ApiUnreachable(f"the API server at {self.url} stopped answering: {_said(error)}") from error
+        except httpcore2.RemoteProtocolError as error:
+            raise ApiUnreachable(f"the API server at {self.url} broke off: {_said(error)}") from error
+        except (httpcore2.LocalProtocolError, httpcore2.UnsupportedProtocol) as error:
+            raise ApiStrange(f"nothing that can be asked: {_said(error)}") from error
+
+
+def _said(error: BaseException) -> str:
+    """The nearest cause that has words: a certificate that does not verify is two wrappers down."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLError) or (isinstance(cause, OSError) and cause.strerror):
+            return cause.strerror or str(cause)
+        cause = cause.__cause__
+    return str(error) or type(error).__name__
