@@ -1,6 +1,6 @@
 """How this process comes by its certificate: a key in memory, a token read anew, an answer that is checked.
 
-    Tokens       the join token, from a file or standard input
+    Tokens       the token that attests, from a file or standard input
     Enrolment    one key and its signing request, kept until a certificate for it has come
 
 The key of a request that was sent stays until it is answered: the token is bound to it, so that a request whose answer
@@ -40,7 +40,7 @@ class IdentityRefused(Exception):
 
 
 class Tokens:
-    """Where the join token comes from: a file, read at every call, or "-" for the descriptor `stdin`, read once."""
+    """Where the token comes from: a file, read at every call, or "-" for the descriptor `stdin`, read once."""
 
     def __init__(self, source: str, *, stdin: int = 0) -> None:
         self.source = source
@@ -55,7 +55,7 @@ class Tokens:
             raise TokenUnreadable(f"cannot read the token file {self.source}: {error.strerror}") from None
         token = raw.strip()
         if not token:
-            raise TokenUnreadable(f"the token file {self.source} is empty: write a new join token into it")
+            raise TokenUnreadable(f"the token file {self.source} is empty: a token that attests belongs there")
         if len(token) > MAX_TOKEN_BYTES or not token.isascii() or not token.decode().isprintable():
             raise TokenUnreadable(f"the token file {self.source} holds no single line of text: is it the right file?")
         return token.decode()

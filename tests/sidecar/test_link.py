@@ -140,6 +140,77 @@ async def test_a_renewal_that_needs_new_attestation_brings_the_token_once(world:
     assert tokens[:4] == [None, TOKEN, None, TOKEN]
 
 
+JWTS = ("eyJ.first.sig", "eyJ.second.sig", "eyJ.third.sig")
+
+
+async def with_a_service_account(world: World) -> None:
+    """The sidecar has joined by a service account's token instead."""
+    world.simulator.tokens = dict.fromkeys(JWTS, WORKLOAD)
+    world.token_file.write_text(JWTS[0])
+    await world.until(lambda: not world.readiness.missing(), 30)
+
+
+async def test_a_service_accounts_token_is_read_anew_and_sent_with_every_request(
+    world: World, mock_clock: Clock
+) -> None:
+    await with_a_service_account(world)
+    for rotated in JWTS[1:]:
+        world.token_file.write_text(rotated)
+        before = world.mesh.svid
+        await world.until(lambda before=before: world.mesh.svid is not before)
+    assert [request.token for request in world.simulator.messages(CertificateRequest)][-3:] == list(JWTS)
+    renewals = [link for link in world.simulator.links if link.peer and link.said(CertificateRequest)]
+    assert [link.peer for link in renewals] == [world.mesh.own] * 2, "it is asked on the link that stands"
+
+
+async def test_a_renewal_without_the_token_brings_it_where_it_is_required(world: World, mock_clock: Clock) -> None:
+    await world.until(lambda: not world.readiness.missing(), 5)
+    world.simulator.tokens = dict.fromkeys(JWTS, WORKLOAD)
+    world.token_file.write_text(JWTS[0])
+    world.simulator.refusal = Nack("CertificateRequest", "token_required", "send the token")
+    await world.until(lambda: len(world.simulator.links[1].said(CertificateRequest)) >= 3)
+    tokens = [request.token for request in world.simulator.links[1].said(CertificateRequest)]
+    assert tokens[:3] == [None, JWTS[0], JWTS[0]], "from then on it is known to be needed"
+
+
+async def test_a_service_accounts_token_that_cannot_be_read_keeps_the_certificate_and_is_looked_for_again(
+    world: World, mock_clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    await with_a_service_account(world)
+    first = world.mesh.svid
+    asked = len(world.simulator.messages(CertificateRequest))
+    world.token_file.unlink()
+    await world.until(lambda: "cannot read the token file" in "".join(str(vars(each)) for each in caplog.records))
+    await trio.sleep(300)
+    assert world.mesh.svid is first
+    assert not world.readiness.missing()
+    assert len(world.simulator.messages(CertificateRequest)) == asked, "nothing is asked without the token"
+    world.token_file.write_text(JWTS[1])
+    await world.until(lambda: world.mesh.svid is not first, 120)
+
+
+async def test_a_join_token_in_the_file_of_a_service_accounts_is_not_spent_on_a_renewal(
+    world: World, mock_clock: Clock
+) -> None:
+    await with_a_service_account(world)
+    first = world.mesh.svid
+    world.token_file.write_text(TOKEN)
+    await world.until(lambda: world.mesh.svid is not first)
+    assert [request.token for request in world.simulator.messages(CertificateRequest)][-1] is None
+
+
+async def test_a_service_accounts_token_that_is_refused_is_never_shown_and_no_join_token_advised(
+    world: World, mock_clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.simulator.refusal = Nack("CertificateRequest", "token_not_authenticated", "expired")
+    world.token_file.write_text("eyJ.secret.sig")
+    await world.until(lambda: world.count("certificates_total", outcome="token_not_authenticated") >= 2, 60)
+    reasons = " ".join(world.readiness.missing())
+    assert "the cluster does not take the service account's token (expired)" in reasons
+    assert "doorward token create" not in reasons
+    assert "eyJ.secret" not in "".join(str(vars(each)) for each in caplog.records) + reasons
+
+
 async def test_a_certificate_that_ran_out_is_replaced_by_the_token(world: World, mock_clock: Clock) -> None:
     await world.until(lambda: not world.readiness.missing(), 5)
     world.simulator.away = True
