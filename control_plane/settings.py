@@ -4,10 +4,12 @@ The command line (control_plane.cli) builds it; control_plane.program runs it. T
 and the store use them, and seconds (float) where trio waits for them.
 """
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from attrs import Attribute, Factory, field, frozen
 from attrs.validators import ge, gt
@@ -111,6 +113,79 @@ class Limits:
     """The same, to the admin socket."""
     operator_connections: int = field(default=64, validator=_count)
     """The same, of operators to the address where the admin API answers over TLS."""
+    injector_connections: int = field(default=256, validator=_count)
+    """The same, of API servers to the injector's address."""
+
+
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+"""Where Kubernetes puts a pod's own token, the cluster's CA and the namespace's name."""
+
+_DNS_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*")
+
+
+@frozen
+class KubernetesSettings:
+    """The cluster in which the control plane runs, where it does."""
+
+    server: str = "off"
+    """`off`, `in-cluster` (where the environment says), or `https://HOST:PORT`."""
+    token_file: Path | None = None
+    """The bearer token, re-read for each request; None for the service account's."""
+    ca: Path | None = None
+    """The CAs of the API server, PEM; None for the service account's."""
+    namespace: str | None = None
+    """The control plane's own namespace; None for the service account's, and `doorward` where there is none."""
+    token_audience: str = "doorward"  # noqa: S105  # the audience's name is no secret
+    """For whom a workload's service-account token has to be made."""
+    ca_secret: str | None = None
+    """A Secret of the own namespace that holds the CA, and is made where it is missing; instead of files."""
+    injector_listen: HostPort | None = None
+    """Where the injector's webhook answers API servers; None for nowhere."""
+    injector_config: Path | None = None
+    """What the injector puts into pods; None for the defaults."""
+    injector_service: str | None = None
+    """The DNS name in the webhook's certificate; None for that of the Service `doorward-injector` in `namespace`."""
+    injector_webhook: str = "doorward-injector"
+    """The MutatingWebhookConfiguration whose caBundle is kept current."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.enabled:
+            self._check_server()
+        else:
+            self._check_nothing_else()
+        for name in ("namespace", "ca_secret", "injector_service", "injector_webhook"):
+            value = getattr(self, name)
+            if value is not None and (len(value) > 253 or not _DNS_NAME.fullmatch(value)):
+                raise SettingRefused(
+                    f"{name}: {value[:80]!r} is no name in a cluster: write it as in DNS, in lower case"
+                )
+        if self.injector_config is not None and self.injector_listen is None:
+            raise SettingRefused("injector_config is for an injector: say where it listens by injector_listen")
+
+    @property
+    def enabled(self) -> bool:
+        """Whether there is a cluster."""
+        return self.server != "off"
+
+    def _check_server(self) -> None:
+        if self.server == "in-cluster":
+            return
+        try:
+            url = urlsplit(self.server)
+            usable = url.scheme == "https" and url.hostname and url.port != 0
+        except ValueError:
+            usable = False
+        if not usable or self.server.rstrip("/") != f"https://{url.netloc}" or "@" in url.netloc:
+            raise SettingRefused(
+                f"kubernetes: {self.server[:80]!r} is no API server: write off, in-cluster or https://HOST:PORT"
+            )
+
+    def _check_nothing_else(self) -> None:
+        for name in ("token_file", "ca", "namespace", "ca_secret", "injector_listen", "injector_config"):
+            if getattr(self, name) is not None:
+                raise SettingRefused(
+                    f"{name} needs a cluster: give kubernetes too (in-cluster in a pod), or leave {name} out"
+                )
 
 
 @frozen
@@ -136,12 +211,15 @@ class ControlPlaneSettings:
     """The admin API's Unix socket; None for the one in the state directory."""
     admin_listen: HostPort | None = None
     """Where the admin API answers operators over TLS; None for nowhere."""
+    kubernetes: KubernetesSettings = Factory(KubernetesSettings)
     lifetimes: Lifetimes = Factory(Lifetimes)
     limits: Limits = Factory(Limits)
 
     def __attrs_post_init__(self) -> None:
         if (self.ca_certificate is None) != (self.ca_key is None):
             raise SettingRefused("ca_certificate and ca_key go together: give both, or neither")
+        if self.ca_certificate is not None and self.kubernetes.ca_secret is not None:
+            raise SettingRefused("ca_certificate and ca_secret are two ways to give one CA: leave one of them out")
         self._check_pair("lease_renewal", self.limits.lease_renewal, "lease_lifetime", self.lifetimes.lease)
         silence = timedelta(seconds=self.limits.silence_timeout)
         self._check_pair("ping_interval", self.limits.ping_interval, "silence_timeout", silence)

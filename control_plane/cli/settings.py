@@ -14,11 +14,11 @@ import click
 from attrs import fields, frozen
 
 from control_plane.cli.parameters import Duration
-from control_plane.settings import ControlPlaneSettings, HostPort, Lifetimes, Limits, SettingRefused
+from control_plane.settings import ControlPlaneSettings, HostPort, KubernetesSettings, Lifetimes, Limits, SettingRefused
 
 ENVIRONMENT = "DOORWARD_CONTROL_PLANE_"
 OFF = "off"
-MAY_BE_OFF = frozenset({"top_observe", "top_admin_listen"})
+MAY_BE_OFF = frozenset({"top_observe", "top_admin_listen", "kubernetes_injector_listen"})
 
 LIFETIMES = {
     "certificate": "Of a workload's certificate; sidecars renew at half of it.",
@@ -53,6 +53,7 @@ LIMITS = {
     "way to a newcomer.",
     "admin_connections": "The same, to the admin socket.",
     "operator_connections": "The same, of operators to --admin-listen.",
+    "injector_connections": "The same, of API servers to --injector-listen.",
 }
 
 
@@ -140,8 +141,43 @@ _TOP: tuple[tuple[str, str, click.ParamType[Any], str, str], ...] = (
     ("--admin-listen", "admin_listen", _Address(), "off", "Where the admin API answers operators, over TLS; or off."),
 )
 
+_KUBERNETES: tuple[tuple[str, str, click.ParamType[Any], str, str], ...] = (
+    ("--kubernetes", "server", click.STRING, "off", "The API server: off, in-cluster, or https://HOST:PORT."),
+    ("--kubernetes-token-file", "token_file", _FILE, "", "The token to show it; without it, the service account's."),
+    ("--kubernetes-ca", "ca", _FILE, "", "The CAs of the API server, PEM; without it, the service account's."),
+    (
+        "--kubernetes-namespace",
+        "namespace",
+        click.STRING,
+        "",
+        "The own namespace; without it, the service account's, or else doorward.",
+    ),
+    ("--token-audience", "token_audience", click.STRING, "doorward", "Of the service-account tokens of workloads."),
+    ("--ca-secret", "ca_secret", click.STRING, "", "A Secret with the CA, made where it is missing; instead of files."),
+    ("--injector-listen", "injector_listen", _Address(), "off", "Where the injector answers API servers; or off."),
+    ("--injector-config", "injector_config", _FILE, "", "What the injector puts into pods; without it, the defaults."),
+    (
+        "--injector-service",
+        "injector_service",
+        click.STRING,
+        "",
+        "The DNS name in the injector's certificate; without it, doorward-injector.<namespace>.svc.",
+    ),
+    (
+        "--injector-webhook",
+        "injector_webhook",
+        click.STRING,
+        "doorward-injector",
+        "The MutatingWebhookConfiguration whose caBundle is kept current.",
+    ),
+)
+
 SETTINGS: tuple[Setting, ...] = (
     *(Setting(option, "top", name, kind, default, meaning) for option, name, kind, default, meaning in _TOP),
+    *(
+        Setting(option, "kubernetes", name, kind, default, meaning)
+        for option, name, kind, default, meaning in _KUBERNETES
+    ),
     *_lifetimes(),
     *_limits(),
 )
@@ -170,7 +206,10 @@ def build(values: Mapping[str, Any]) -> ControlPlaneSettings:
     top = {each.field: values[each.parameter] for each in SETTINGS if each.where == "top"}
     lifetimes = {each.field: values[each.parameter] for each in SETTINGS if each.where == "lifetime"}
     limits = {each.field: _plain(values[each.parameter]) for each in SETTINGS if each.where == "limit"}
-    return ControlPlaneSettings(**top, lifetimes=Lifetimes(**lifetimes), limits=Limits(**limits))
+    kubernetes = {each.field: values[each.parameter] for each in SETTINGS if each.where == "kubernetes"}
+    return ControlPlaneSettings(
+        **top, kubernetes=KubernetesSettings(**kubernetes), lifetimes=Lifetimes(**lifetimes), limits=Limits(**limits)
+    )
 
 
 def _plain(value: Any) -> Any:
@@ -181,6 +220,11 @@ def _plain(value: Any) -> Any:
 def unlisted() -> set[str]:
     """Fields of the settings that no option sets; a test keeps this empty."""
     listed = {(each.where, each.field) for each in SETTINGS}
-    kinds = {"top": ControlPlaneSettings, "lifetime": Lifetimes, "limit": Limits}
+    kinds = {
+        "top": ControlPlaneSettings,
+        "kubernetes": KubernetesSettings,
+        "lifetime": Lifetimes,
+        "limit": Limits,
+    }
     every = {(where, each.name) for where, kind in kinds.items() for each in fields(kind)}
-    return {f"{where}.{name}" for where, name in every - listed} - {"top.lifetimes", "top.limits"}
+    return {f"{where}.{name}" for where, name in every - listed} - {"top.lifetimes", "top.limits", "top.kubernetes"}
