@@ -2,4 +2,7 @@
 
 settings        what is put into pods, with every default
 review          one AdmissionReview in, its answer out
+webhook         the server that API servers call: TLS, HTTP, bounds; it hands bodies to review
+serving_certificate  what it shows them, replaced in time
+admission       what the log says of one admission
 """
