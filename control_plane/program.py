@@ -1,6 +1,6 @@
 """The control plane as one process: everything is opened in order, started in one nursery, and closed in reverse.
 
-    state directory -> store -> CA -> board -> listeners -> admin API, push server, observe server, housekeeping
+    state directory -> store -> CA -> board -> listeners -> admin API, push server, cluster, observe, housekeeping
 
 Only when all of it listens are the addresses written to `<state>/run.json` and the line `ready` logged. SIGTERM or
 SIGINT ends it: links are closed, a store transaction that is under way ends as it began, and the exit code is 0.
@@ -29,7 +29,9 @@ from control_plane.admin.server import serve as serve_admin
 from control_plane.admin.unix_socket import SocketRefused
 from control_plane.advance import Advance
 from control_plane.authority import AuthorityRefused, IssuingAuthority, known_roots, open_authority
+from control_plane.cluster import Cluster, open_api, own_namespace, run_cluster
 from control_plane.housekeeping import expire_leases, renew_authority
+from control_plane.kubernetes.api import KubernetesApi
 from control_plane.log import fields
 from control_plane.metrics import Metrics
 from control_plane.observe import serve_observe
@@ -38,7 +40,7 @@ from control_plane.push.links import Links
 from control_plane.push.office import Office, in_thread
 from control_plane.push.server import PushServer
 from control_plane.push.visit import SOFTWARE
-from control_plane.settings import ControlPlaneSettings, HostPort, Limits
+from control_plane.settings import ControlPlaneSettings, HostPort, Limits, SettingRefused
 from control_plane.state import STORE_FILE, State, StateRefused
 from control_plane.store.errors import StoreError
 from control_plane.store.store import Store
@@ -84,14 +86,18 @@ async def serve(
     async with AsyncExitStack() as stack:
         with _refusals():
             state = stack.enter_context(State.open(settings.state, trust_domain=settings.trust_domain))
-            office = await _open_office(settings, state, stack)
+            metrics = Metrics()
+            api = open_api(settings.kubernetes, metrics)
+            if api is not None:
+                stack.push_async_callback(api.close)
+            office = await _open_office(settings, state, metrics, stack)
             push = await _listen("listen", settings.listen)
             stack.push_async_callback(_close, push)
             observe = await _listen("observe", settings.observe) if settings.observe else []
             stack.push_async_callback(_close, observe)
             operators = await _listen("admin_listen", settings.admin_listen) if settings.admin_listen else []
             stack.push_async_callback(_close, operators)
-            backend = _backend(office, _address_of(operators))
+            backend = _backend(office, _address_of(operators), api)
             nursery = await stack.enter_async_context(_bare_nursery())
             admin = settings.admin_socket or state.admin_socket
             serving = partial(serve_admin, max_connections=settings.limits.admin_connections)
@@ -100,7 +106,11 @@ async def serve(
         nursery.start_soon(expire_leases, office)
         nursery.start_soon(renew_authority, office)
         nursery.start_soon(PushServer(office).serve, push)
-        nursery.start_soon(_serve_observe, observe, office, settings)
+        cluster = None
+        if api is not None:
+            cluster = Cluster(api, own_namespace(settings.kubernetes), settings.kubernetes, office, backend)
+            await nursery.start(run_cluster, cluster)
+        nursery.start_soon(_serve_observe, observe, office, settings, cluster)
         nursery.start_soon(OperatorsDoor(backend, office.metrics, office.limits).serve, operators)
         running = Running(_address(push[0]), _address_of(observe), admin, backend.operators_listen)
         with _refusals():
@@ -110,7 +120,7 @@ async def serve(
         await trio.sleep_forever()
 
 
-async def _open_office(settings: ControlPlaneSettings, state: State, stack: AsyncExitStack) -> Office:
+async def _open_office(settings: ControlPlaneSettings, state: State, metrics: Metrics, stack: AsyncExitStack) -> Office:
     """Raises StoreError, AuthorityRefused, StateRefused."""
     domain, url = state.trust_domain, settings.store_url or state.store_url
     ca = settings.ca_certificate, settings.ca_key
@@ -123,7 +133,7 @@ async def _open_office(settings: ControlPlaneSettings, state: State, stack: Asyn
     fingerprints = [root_fingerprint(root) for root in authority.bundle.all_roots]
     await in_thread(lambda: store.note_roots(fingerprints))
     await in_thread(lambda: store.record("doorward", "control_plane.started", _own_certificates(authority)))
-    metrics, links = Metrics(), Links()
+    links = Links()
     _show_expiry(authority, metrics)
     board = Board(store, authority, links, metrics)
     await board.hang()
@@ -163,7 +173,7 @@ def _make_room_for(limits: Limits) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (granted, hard))
 
 
-def _backend(office: Office, operators_listen: str | None) -> Backend:
+def _backend(office: Office, operators_listen: str | None, api: KubernetesApi | None) -> Backend:
     return Backend(
         trust_domain=office.trust_domain,
         store=office.store,
@@ -173,15 +183,17 @@ def _backend(office: Office, operators_listen: str | None) -> Backend:
         clock=office.clock,
         lifetimes=office.lifetimes,
         operators_listen=operators_listen,
+        contact=None if api is None else api.contact,
     )
 
 
 async def _serve_observe(
-    listeners: Sequence[trio.SocketListener], office: Office, settings: ControlPlaneSettings
+    listeners: Sequence[trio.SocketListener], office: Office, settings: ControlPlaneSettings, cluster: Cluster | None
 ) -> None:
     def unready() -> str:
-        over = office.clock() >= office.authority.issuer_not_after
-        return "the issuing certificate has ended: run `doorward check`" if over else ""
+        if office.clock() >= office.authority.issuer_not_after:
+            return "the issuing certificate has ended: run `doorward check`"
+        return "" if cluster is None else cluster.unready()
 
     hosts, places = settings.observe_hosts, settings.limits.metrics_connections
     await serve_observe(listeners, office.metrics, unready, hosts=hosts, max_connections=places)
@@ -254,7 +266,7 @@ def _refusals() -> Iterator[None]:
     """Whatever can refuse to start does so as CannotStart."""
     try:
         yield
-    except (StateRefused, StoreError, AuthorityRefused, SocketRefused) as error:
+    except (StateRefused, StoreError, AuthorityRefused, SocketRefused, SettingRefused) as error:
         raise CannotStart(str(error)) from error
 
 

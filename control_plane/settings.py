@@ -181,8 +181,16 @@ class KubernetesSettings:
             )
 
     def _check_nothing_else(self) -> None:
-        for name in ("token_file", "ca", "namespace", "ca_secret", "injector_listen", "injector_config"):
-            if getattr(self, name) is not None:
+        given = {
+            "kubernetes_token_file": self.token_file,
+            "kubernetes_ca": self.ca,
+            "kubernetes_namespace": self.namespace,
+            "ca_secret": self.ca_secret,
+            "injector_listen": self.injector_listen,
+            "injector_config": self.injector_config,
+        }
+        for name, value in given.items():
+            if value is not None:
                 raise SettingRefused(
                     f"{name} needs a cluster: give kubernetes too (in-cluster in a pod), or leave {name} out"
                 )

@@ -14,6 +14,7 @@ from attrs import Factory, frozen
 from certs.spiffe import TrustDomain
 from control_plane.advance import Advance
 from control_plane.authority import IssuingAuthority
+from control_plane.kubernetes.contact import Contact
 from control_plane.push.links import Links
 from control_plane.settings import Lifetimes
 from control_plane.store.store import Store
@@ -34,6 +35,8 @@ class Backend:
     lifetimes: Lifetimes = Factory(Lifetimes)
     operators_listen: str | None = None
     """Where operators connect over TLS, `IP:PORT`; None where they cannot."""
+    contact: Contact | None = None
+    """Whether the Kubernetes API server answers; None where there is no cluster."""
     changing: trio.Lock = Factory(trio.Lock)
 
 

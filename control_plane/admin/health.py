@@ -16,6 +16,7 @@ from certs.bundle import TrustBundle
 from control_plane.admin.backend import Backend, in_thread
 from control_plane.admin.enforcement import enforces
 from control_plane.admin.policy_changes import stored_policy_set
+from control_plane.kubernetes.contact import Contact
 from control_plane.push.links import LinkStatus
 from control_plane.store.errors import AuditBroken
 from control_plane.store.records import Lease
@@ -57,6 +58,8 @@ class Gathered:
     links: Sequence[LinkStatus]
     leases: Sequence[Lease]
     audit: int | str
+    contact: Contact | None = None
+    """The Kubernetes API server, where there is one."""
 
 
 async def checks(backend: Backend) -> list[dict[str, Any]]:
@@ -90,6 +93,7 @@ def gather(backend: Backend, links: Sequence[LinkStatus], now: datetime) -> Gath
         links=links,
         leases=backend.store.leases(),
         audit=audit,
+        contact=backend.contact,
     )
 
 
@@ -104,6 +108,7 @@ def examine(gathered: Gathered) -> list[Check]:
         _enforcement(gathered),
         _certificates(gathered),
         _destinations(gathered),
+        *([_cluster(gathered.contact)] if gathered.contact is not None else []),
     ]
 
 
@@ -193,6 +198,13 @@ def _destinations(gathered: Gathered) -> Check:
         examples = _some(f"{wanted} (wanted by {by})" for wanted, by in sorted(missing.items()))
         return Check("destinations", "warn", f"offered by no sidecar: {examples}", "start a sidecar for it")
     return Check("destinations", "ok", f"{len(offered)} offered; every one that is wanted is there")
+
+
+def _cluster(contact: Contact) -> Check:
+    if not contact.away:
+        return Check("cluster", "ok", "the API server answers" if contact.ever else "the API server was not asked yet")
+    advice = "what was read from it stays in force; new pods get no certificates until it is back"
+    return Check("cluster", "warn", f"the API server is away: {contact.away}", advice)
 
 
 def _some(examples: Iterable[str]) -> str:

@@ -4,6 +4,7 @@
     transmission    the HTTP below it: one pool of connections, and its errors translated
     contact         whether the API server is there, said and counted once for all who ask it
     errors          what a request can end in
+    token_review    which pod a service-account token speaks for
     watching        Watched: one kind of object as it is now, by list and watch
 
 Data flows: watching -> api -> the API server, and its events back into `Watched.objects`, which others read.

@@ -68,6 +68,11 @@ class KubernetesApi:
     def __attrs_post_init__(self) -> None:
         self._places = trio.CapacityLimiter(REQUESTS)
 
+    @property
+    def url(self) -> str:
+        """Where it is, `https://HOST:PORT`."""
+        return self._transmission.url
+
     async def __aenter__(self) -> Self:
         return self
 

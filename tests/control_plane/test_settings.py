@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from control_plane.settings import ControlPlaneSettings, HostPort, Lifetimes, Limits, SettingRefused
+from control_plane.settings import ControlPlaneSettings, HostPort, KubernetesSettings, Lifetimes, Limits, SettingRefused
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,31 @@ def test_only_the_state_directory_has_no_default() -> None:
 def test_a_ca_is_a_certificate_and_a_key() -> None:
     with pytest.raises(SettingRefused, match="ca_key"):
         ControlPlaneSettings(state=Path("state"), ca_certificate=Path("ca.pem"))
+
+
+def test_a_ca_comes_from_files_or_from_a_secret() -> None:
+    cluster = KubernetesSettings(server="in-cluster", ca_secret="doorward-ca")
+    with pytest.raises(SettingRefused, match="ca_secret"):
+        ControlPlaneSettings(state=Path("state"), ca_certificate=Path("a"), ca_key=Path("b"), kubernetes=cluster)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("namespace", "Shop"), ("ca_secret", "../x"), ("injector_service", "a..b"), ("injector_webhook", "x\n")],
+)
+def test_a_name_in_the_cluster_is_one(name: str, value: str) -> None:
+    with pytest.raises(SettingRefused, match=rf"^{name}: "):
+        KubernetesSettings(**{"server": "in-cluster", name: value})
+
+
+def test_the_injector_s_file_is_for_an_injector_that_listens() -> None:
+    with pytest.raises(SettingRefused, match="injector_listen"):
+        KubernetesSettings(server="in-cluster", injector_config=Path("injector.yaml"))
+
+
+@pytest.mark.parametrize("server", ["https://10.0.0.1", "https://[fd00::1]:6443", "https://kubernetes.default.svc/"])
+def test_an_api_server_is_named_by_its_url(server: str) -> None:
+    assert KubernetesSettings(server=server).enabled
 
 
 @pytest.mark.parametrize(

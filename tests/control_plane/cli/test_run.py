@@ -43,13 +43,17 @@ def test_options_reach_the_settings(doorward, started):
     options = "--listen [::1]:0 --observe off --trust-domain example.org --certificate-lifetime 10m --max-links 5"
     more = "--handshake-timeout 2s --observe-host a.example --observe-host b.example --store sqlite:////x"
     last = "--admin-listen 127.0.0.1:9443 --operator-lifetime 2h"
-    words = f"{options} {more} {last}".split()
+    cluster = "--kubernetes https://10.0.0.1:443 --kubernetes-namespace mesh --injector-listen [::]:9443"
+    words = f"{options} {more} {last} {cluster}".split()
     assert doorward("control-plane", "run", "--state", "here", *words).exit == 0
     (chosen,) = started
     assert (chosen.listen, chosen.observe, chosen.trust_domain) == (HostPort("::1", 0), None, "example.org")
     assert chosen.lifetimes.certificate == timedelta(minutes=10)
     assert (chosen.admin_listen, chosen.lifetimes.operator) == (HostPort("127.0.0.1", 9443), timedelta(hours=2))
     assert (chosen.limits.links, chosen.limits.handshake_timeout) == (5, 2.0)
+    kubernetes = chosen.kubernetes
+    assert (kubernetes.server, kubernetes.namespace) == ("https://10.0.0.1:443", "mesh")
+    assert (kubernetes.injector_listen, kubernetes.token_audience) == (HostPort("::", 9443), "doorward")
     assert (chosen.observe_hosts, chosen.store_url) == (("a.example", "b.example"), "sqlite:////x")
 
 
@@ -70,6 +74,12 @@ def test_the_environment_sets_what_no_option_does(doorward, started, monkeypatch
         ("--certificate-lifetime", "soon", "10m"),
         ("--max-links", "0", "--max-links"),
         ("--ca-key", "key.pem", "both"),
+        ("--kubernetes", "http://10.0.0.1:443", "https://HOST:PORT"),
+        ("--kubernetes", "https://10.0.0.1:443/api", "https://HOST:PORT"),
+        ("--kubernetes", "https://me@10.0.0.1:443", "https://HOST:PORT"),
+        ("--kubernetes-ca", "ca.crt", "give kubernetes too"),
+        ("--injector-listen", "127.0.0.1:0", "give kubernetes too"),
+        ("--ca-secret", "doorward-ca", "give kubernetes too"),
     ],
 )
 def test_a_wrong_value_names_the_setting_and_what_it_accepts(doorward, started, option, value, says):
