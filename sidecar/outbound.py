@@ -20,13 +20,13 @@ import trio
 from mesh.wire import Endpoint
 from sidecar import log
 from sidecar.accepting import Life, accept_until_draining, find_protocol, recorded, relay_counted
-from sidecar.destination import Destination
+from sidecar.destination import Destination, VirtualDestination
 from sidecar.http.outbound import serve_http_outbound
 from sidecar.live import LiveConnection
 from sidecar.proxy import Proxy
 from sidecar.refused import Refused
 from sidecar.settings import Address, Outbound
-from sidecar.upstream import Upstream, connect_mesh, connect_workload
+from sidecar.upstream import Upstream, connect_destination, connect_mesh
 from sidecar.view import ALPN_TCP
 from transport import PlainStream, listen, unix_listener
 
@@ -75,10 +75,10 @@ def called_by(sock: trio.socket.SocketType, proxy: Proxy, life: Life) -> Iterato
         caller.abort()  # does nothing where it was closed in order
 
 
-async def carry(caller: PlainStream, destination: Destination, proxy: Proxy, life: Life) -> None:
-    """Carry the application's connection to a workload of the mesh, until it ends. Raises Refused."""
+async def carry(caller: PlainStream, destination: Destination | VirtualDestination, proxy: Proxy, life: Life) -> None:
+    """Carry the application's connection to what it meant in the mesh, until it ends. Raises Refused."""
     life.record.port = destination.port
-    life.record.destination = str(destination.workload.in_domain(proxy.settings.trust_domain))
+    life.record.destination = destination.name(proxy.settings.trust_domain)
     protocol, first = await _protocol(caller, destination, proxy)
     if protocol == "http":
         life.taken_over = True
@@ -87,11 +87,14 @@ async def carry(caller: PlainStream, destination: Destination, proxy: Proxy, lif
     await _carry_tcp(caller, destination, proxy, life, first)
 
 
-async def _carry_tcp(caller: PlainStream, destination: Destination, proxy: Proxy, life: Life, first: bytes) -> None:
+async def _carry_tcp(
+    caller: PlainStream, destination: Destination | VirtualDestination, proxy: Proxy, life: Life, first: bytes
+) -> None:
     async def connect(endpoint: Endpoint) -> Upstream:
+        life.record.destination = endpoint.identity
         return await connect_mesh(proxy, endpoint, (ALPN_TCP,))
 
-    upstream = await connect_workload(proxy, destination, connect)
+    upstream = await connect_destination(proxy, destination, connect)
     try:
         life.record.allowed = True
         life.record.snapshot = proxy.mesh.view.number if proxy.mesh.view else None
@@ -105,14 +108,13 @@ async def _carry_tcp(caller: PlainStream, destination: Destination, proxy: Proxy
         life.end(live.ended)
 
 
-async def _protocol(caller: PlainStream, destination: Destination, proxy: Proxy) -> tuple[str, bytes]:
-    """The protocol of the destination, as its endpoints declare it, and what was read to learn it. Raises Refused."""
+async def _protocol(
+    caller: PlainStream, destination: Destination | VirtualDestination, proxy: Proxy
+) -> tuple[str, bytes]:
+    """The protocol of the destination, as it is declared, and what was read to learn it. Raises Refused."""
     view = proxy.mesh.view
-    endpoints = destination.endpoints(view) if view else ()
-    declared = {endpoint.protocol for endpoint in endpoints}
-    if declared:
-        one = declared.pop() if len(declared) == 1 else "auto"
-        return await find_protocol(one, caller, proxy, patience=proxy.limits.keep_alive_timeout)
+    if declared := destination.protocol(view) if view else None:
+        return await find_protocol(declared, caller, proxy, patience=proxy.limits.keep_alive_timeout)
     try:  # nobody is there to be called: HTTP is told so by a 503, anything else by a reset
         return await find_protocol("auto", caller, proxy, patience=FORM_PATIENCE)
     except Refused:

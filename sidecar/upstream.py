@@ -18,7 +18,7 @@ from certs.verify import Peer
 from mesh.policy.reasons import Reason
 from mesh.wire import Endpoint
 from sidecar.balance import choose
-from sidecar.destination import Destination
+from sidecar.destination import Destination, VirtualDestination
 from sidecar.proxy import Proxy
 from sidecar.refused import UpstreamFailed
 from sidecar.settings import Address, Inbound
@@ -39,15 +39,17 @@ class Upstream:
     not_after: datetime
 
 
-async def connect_workload(proxy: Proxy, destination: Destination, connect: Callable[[Endpoint], Awaitable[T]]) -> T:
+async def connect_destination(
+    proxy: Proxy, destination: Destination | VirtualDestination, connect: Callable[[Endpoint], Awaitable[T]]
+) -> T:
     """What `connect` makes of an endpoint of the destination: the less loaded of two, another one where a dial fails.
 
     Nothing of the caller's was sent yet, so a new attempt is always safe. Raises UpstreamFailed, the last failure's,
-    NO_ENDPOINT where nobody announced that port, or NotReady.
+    NO_ENDPOINT where nobody is there to be called, or NotReady.
     """
     view, _ = proxy.mesh.current()
     endpoints = destination.endpoints(view)
-    failure = UpstreamFailed(Reason.NO_ENDPOINT, f"nobody has announced {destination.workload}:{destination.port}")
+    failure = UpstreamFailed(Reason.NO_ENDPOINT, destination.absence)
     tried: list[Endpoint] = []
     while len(tried) < proxy.limits.dial_attempts and (endpoint := choose(endpoints, proxy.loads, tried=tried)):
         tried.append(endpoint)

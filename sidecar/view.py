@@ -19,7 +19,7 @@ from certs.svid import Svid
 from certs.tls import client_context, server_context
 from certs.verify import Peer
 from mesh.policy import Document, Reason, Rules, compile_rules, read_policies
-from mesh.wire import Endpoint, Snapshot
+from mesh.wire import Endpoint, Service, Snapshot
 from sidecar.refused import NotReady
 
 ALPN_HTTP: Final = b"doorward-http/1"
@@ -34,8 +34,9 @@ class StaleSnapshot(ValueError):
 class View:
     """One snapshot in the form in which it is enforced. `endpoints` is keyed by workload and application port.
 
-    `_places` are the confirmed ones by the address and the port that an application dials who knows of no sidecar; an
-    address under it is in the mesh.
+    `_places` are the confirmed ones by the address and the port that an application dials who knows of no sidecar,
+    `_virtual` the services by theirs, each with the confirmed endpoints behind it. An address under either is in the
+    mesh.
     """
 
     epoch: str
@@ -45,7 +46,9 @@ class View:
     endpoints: Mapping[tuple[WorkloadName, int], tuple[Endpoint, ...]]
     bans: frozenset[str]
     bundle: TrustBundle
+    services: tuple[Service, ...] = ()
     _places: Mapping[str, Mapping[int, tuple[Endpoint, ...]]] = field(init=False, repr=False)
+    _virtual: Mapping[str, Mapping[int, tuple[Service, tuple[Endpoint, ...]]]] = field(init=False, repr=False)
     _roots: frozenset[tuple[str, str]] = field(init=False, repr=False)
 
     @_places.default
@@ -55,6 +58,19 @@ class View:
             ports = places[endpoint.address]
             ports[endpoint.port] = (*ports.get(endpoint.port, ()), endpoint)
         return dict(places)
+
+    @_virtual.default
+    def _services_by_address(self) -> Mapping[str, Mapping[int, tuple[Service, tuple[Endpoint, ...]]]]:
+        virtual: defaultdict[str, dict[int, tuple[Service, tuple[Endpoint, ...]]]] = defaultdict(dict)
+        for service in self.services:
+            behind = tuple(endpoint for place in service.backends for endpoint in self._unambiguous(*place))
+            for address in service.addresses:
+                virtual[address][service.port] = service, behind
+        return dict(virtual)
+
+    def _unambiguous(self, address: str, port: int) -> tuple[Endpoint, ...]:
+        found = self.endpoints_at(address, port)
+        return found if len({endpoint.workload for endpoint in found}) == 1 else ()
 
     @_roots.default
     def _known_roots(self) -> frozenset[tuple[str, str]]:
@@ -80,6 +96,7 @@ class View:
             endpoints={key: tuple(found) for key, found in endpoints.items()},
             bans=frozenset(snapshot.bans),
             bundle=TrustBundle.from_der(snapshot.roots),
+            services=snapshot.services,
         )
 
     def endpoints_of(self, workload: WorkloadName, port: int) -> tuple[Endpoint, ...]:
@@ -90,9 +107,19 @@ class View:
         """What is known to answer for an application's `port` at an IP address: confirmed endpoints only (law 4)."""
         return self._places.get(address, {}).get(port, ())
 
+    def service_at(self, address: str, port: int) -> Service | None:
+        """The service whose virtual address and port these are."""
+        found = self._virtual.get(address, {}).get(port)
+        return found and found[0]
+
+    def endpoints_behind(self, address: str, port: int) -> tuple[Endpoint, ...]:
+        """What a service's virtual address and port lead to: confirmed endpoints, of whom each has one identity."""
+        _, behind = self._virtual.get(address, {}).get(port, (None, ()))
+        return behind
+
     def is_in_mesh(self, address: str) -> bool:
-        """Whether something confirmed is announced at that IP address, on whatever port."""
-        return address in self._places
+        """Whether something confirmed, or a service, is known at that IP address, on whatever port."""
+        return address in self._places or address in self._virtual
 
     def objection(self, peer: Peer) -> Reason | None:
         """Why a verified peer is not, or no longer, to be believed: a ban, or a root that left the bundle."""

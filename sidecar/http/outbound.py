@@ -12,7 +12,7 @@ from functools import partial
 from mesh.policy.reasons import Reason
 from mesh.wire import Endpoint
 from sidecar.access_log import Record
-from sidecar.destination import Destination
+from sidecar.destination import Destination, VirtualDestination
 from sidecar.http import headers
 from sidecar.http.client import Client
 from sidecar.http.failures import HttpRefused
@@ -23,12 +23,14 @@ from sidecar.http.serving import Conversation
 from sidecar.http.targets import is_foreign, requested
 from sidecar.live import LiveConnection
 from sidecar.proxy import Proxy
-from sidecar.upstream import connect_mesh, connect_workload
+from sidecar.upstream import connect_destination, connect_mesh
 from sidecar.view import ALPN_HTTP
 from transport import PlainStream, TlsStream
 
 
-async def serve_http_outbound(stream: PlainStream, destination: Destination, proxy: Proxy, first: bytes = b"") -> None:
+async def serve_http_outbound(
+    stream: PlainStream, destination: Destination | VirtualDestination, proxy: Proxy, first: bytes = b""
+) -> None:
     """Serve the local application's requests until the connection ends, and close it.
 
     `first` was read from `stream` already.
@@ -41,14 +43,14 @@ class _OutboundRoute:
     own = False
     ended = None
 
-    def __init__(self, stream: PlainStream, destination: Destination, proxy: Proxy) -> None:
+    def __init__(self, stream: PlainStream, destination: Destination | VirtualDestination, proxy: Proxy) -> None:
         self._destination = destination
         self._proxy = proxy
         self._address, _ = stream.peername
 
     def introduce(self, record: Record) -> None:
         record.source = str(self._proxy.mesh.own)
-        record.destination = str(self._destination.workload.in_domain(self._proxy.settings.trust_domain))
+        record.destination = self._destination.name(self._proxy.settings.trust_domain)
         record.port, record.original = self._destination.port, self._destination.original
         record.peer_address = self._address
 
@@ -62,18 +64,18 @@ class _OutboundRoute:
         view, _ = self._proxy.mesh.current()
         record.snapshot = view.number
         target, host = requested(head, record)
-        workload, port = self._destination.workload, self._destination.port
-        if self._destination.named_by_host and is_foreign(host, workload):
+        only = self._destination.only_host
+        if only is not None and is_foreign(host, only):
             raise HttpRefused(Reason.FOREIGN_HOST, 421, "this door leads to one workload, and Host names another")
         if host is None:
-            host = f"{workload.name}.{workload.namespace}:{port}".encode()
+            host = self._destination.host.encode()
         upgrade = headers.asks_websocket(head)
         return Request(head, str(target).encode(), headers.request_fields(head, host, upgrade=upgrade), upgrade)
 
     @asynccontextmanager
     async def upstream(self, record: Record, live: LiveConnection, *, fresh: bool) -> AsyncIterator[Pooled]:
-        connect = partial(self._connection, fresh=fresh)
-        endpoint, pooled = await connect_workload(self._proxy, self._destination, connect)
+        connect = partial(self._connection, record=record, fresh=fresh)
+        endpoint, pooled = await connect_destination(self._proxy, self._destination, connect)
         # No checkpoint lies between the look at bans and roots and this: from here snapshots find the exchange.
         live.peer, live.not_after = pooled.peer, pooled.not_after
         record.allowed = True
@@ -85,9 +87,9 @@ class _OutboundRoute:
         finally:
             await self._proxy.shared(Pool.of).release(pooled)
 
-    async def _connection(self, endpoint: Endpoint, *, fresh: bool) -> tuple[Endpoint, Pooled]:
+    async def _connection(self, endpoint: Endpoint, *, record: Record, fresh: bool) -> tuple[Endpoint, Pooled]:
         """An idle connection to that endpoint, or a new one. Raises UpstreamFailed or NotReady."""
-        proxy = self._proxy
+        proxy, record.destination = self._proxy, endpoint.identity
         key = "outbound", endpoint.address, endpoint.mesh_port, endpoint.identity, proxy.mesh.generation
         if not fresh and (idle := await proxy.shared(Pool.of).take(key, self._is_good)):
             return endpoint, idle

@@ -21,7 +21,7 @@ from certs.bundle import TrustBundle
 from certs.spiffe import WorkloadName
 from certs.svid import Svid
 from certs.tls import client_context
-from mesh.wire import Endpoint, Snapshot, snapshot_hash
+from mesh.wire import Endpoint, Service, Snapshot, snapshot_hash
 from sidecar.access_log import AccessLog, Record
 from sidecar.inbound import serve_inbound
 from sidecar.metrics import Metrics
@@ -54,9 +54,11 @@ def snapshot(
     policies: Sequence[dict[str, Any]] = (),
     endpoints: Sequence[Endpoint] = (),
     bans: Sequence[str] = (),
+    services: Sequence[Service] = (),
 ) -> Snapshot:
     """A snapshot as the control plane would send it."""
-    draft = Snapshot("epoch", number, "none", tuple(policies), tuple(endpoints), tuple(bans), roots.to_der())
+    said = tuple(policies), tuple(endpoints), tuple(bans), roots.to_der(), tuple(services)
+    draft = Snapshot("epoch", number, "none", *said)
     return evolve(draft, hash=snapshot_hash(draft))
 
 
