@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help demo test test-slow fuzz check format lock peers clean
+.PHONY: help demo test test-slow test-image sbom fuzz check format lock peers clean
 .DEFAULT_GOAL := help
 
 help: ## say what can be made
@@ -27,6 +27,9 @@ test: $(READY) ## run every test that this machine can run
 test-slow: $(READY) ## what takes minutes: load, faults and floods against live processes
 	$(BIN)/python -m pytest --numprocesses=auto -m slow -o faulthandler_timeout=300 tests/slow
 
+test-image: $(READY) ## make both images by the steps of the Dockerfile, without a container engine, and use them (Debian, root)
+	$(BIN)/python -m pytest -m image tests/image
+
 fuzz: $(READY) ## every property test with fresh random examples, again and again (SECONDS=300)
 	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),300)
 
@@ -40,15 +43,21 @@ format: $(READY) ## put every file into the one format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-lock: $(READY) ## write requirements.lock anew from pyproject.toml
+sbom: $(READY) ## the bill of materials of an image, unpacked (ROOT=directory)
+	@$(BIN)/python -m image.sbom $(ROOT)
+
+LOCK := .lock-venv/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --python-version 3.11
+lock: ## write requirements.lock anew from pyproject.toml, and the locks of the images from both
 	$(PYTHON) -m venv .lock-venv && .lock-venv/bin/pip install --quiet uv
-	.lock-venv/bin/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links \
-		--python-version 3.11 --extra dev --output-file requirements.lock pyproject.toml
+	$(LOCK) --upgrade --extra dev --output-file requirements.lock pyproject.toml
+	$(LOCK) --constraint requirements.lock --output-file image/sidecar.lock pyproject.toml
+	$(LOCK) --constraint requirements.lock --extra control-plane --output-file image/control-plane.lock pyproject.toml
+	sed -n 's/^requires = \["\(.*\)"\]$$/\1/p' pyproject.toml | $(LOCK) --constraint requirements.lock --output-file image/build.lock -
 	rm -rf .lock-venv
 
 peers: ## install the stock programs that the peer tests talk to (Debian, root)
 	apt-get update -qq
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nginx-light curl wrk postgresql iproute2 iptables util-linux faketime
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nginx-light curl wrk postgresql iproute2 iptables util-linux faketime debootstrap
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist
