@@ -1,8 +1,9 @@
 """CertificateRequest in, Certificate or Nack out: who asks is proved before anything is signed.
 
-Two proofs are taken: a join token, which names the workload and is consumed in the transaction that issues (law 8), or
-the verified certificate of the link, for its own identity only. The SAN comes from the proof; the request gives
-nothing but a public key and the evidence that its holder asks.
+Three proofs are taken: a join token, which names the workload and is consumed in the transaction that issues (law 8); a
+service account's token, about which the cluster's API server is asked every time; or the verified certificate of the
+link, for its own identity only and where it was not attested by the cluster. The SAN comes from the proof; the request
+gives nothing but a public key and the evidence that its holder asks.
 """
 
 import logging
@@ -16,11 +17,13 @@ from certs.errors import CannotIssue, CsrRefused
 from certs.keys import fingerprint
 from certs.spiffe import SpiffeId, WorkloadName
 from certs.verify import Peer
+from control_plane.kubernetes.token_review import Attested, ReviewRefused
 from control_plane.log import fields
 from control_plane.push.office import Office, in_thread
 from control_plane.store.errors import RenewalRefused, StoreError, TokenRefused
+from control_plane.store.records import Method
 from control_plane.store.tokens import Sign
-from mesh.wire import Certificate, CertificateRequest, Nack
+from mesh.wire import Certificate, CertificateRequest, Nack, is_jwt
 
 ABOUT = "CertificateRequest"
 
@@ -50,6 +53,8 @@ class Attestor:
             chain = await self._issue(request, peer)
         except (_Refused, TokenRefused, RenewalRefused) as error:
             return self._refusal(error.code, str(error), address)
+        except ReviewRefused as error:
+            return self._refusal(error.code, str(error), address, detail=error.detail)
         except StoreError as error:
             log.exception("the store failed", extra=fields(reason=str(error)))
             return self._refusal("store_failed", "the control plane's store failed: try again", address)
@@ -58,7 +63,7 @@ class Attestor:
         except CannotIssue as error:
             log.exception("the CA cannot issue: run `doorward check`", extra=fields(reason=str(error)))
             return self._refusal("cannot_issue", str(error), address)
-        method = "token" if request.token is not None else "certificate"
+        method = _method(request)
         office.metrics.certificates.labels(method).inc()
         log.info(
             "certificate issued",
@@ -87,11 +92,25 @@ class Attestor:
                 raise _Refused("token_for_other_workload", f"the token is for {workload}, not for {request.expected}")
             return office.authority.issue(public_key, identity)
 
-        if token is not None:
+        if peer is not None and _method(request) != "token":
+            self._count_renewal(peer.id)
+        if token is None:
+            assert peer is not None
+            return await in_thread(lambda: self._renew(peer, key, sign))
+        if not is_jwt(token):
             return await in_thread(lambda: office.store.issue_with_token(token, key, sign))
-        assert peer is not None
-        self._count_renewal(peer.id)
-        return await in_thread(lambda: self._renew(peer, key, sign))
+        pod = await self._review(token)
+        return await in_thread(lambda: office.store.issue_for_pod(pod.workload, key, sign, ground=pod.ground))
+
+    async def _review(self, token: str) -> Attested:
+        """Raises _Refused, ReviewRefused."""
+        if self._office.reviewer is None:
+            raise _Refused(
+                "kubernetes_not_enabled",
+                "this control plane asks no cluster about service accounts' tokens: start it with --kubernetes, "
+                "or join with a token from `doorward token create`",
+            )
+        return await self._office.reviewer.review(token)
 
     def _renew(self, peer: Peer, key: str, sign: Sign) -> tuple[x509.Certificate, ...]:
         max_age = self._office.lifetimes.attestation
@@ -106,10 +125,17 @@ class Attestor:
         if self._renewals[identity] > self._office.limits.renewals_per_minute:
             raise _Refused("too_many_renewals", "this identity renews too often: try again in a minute")
 
-    def _refusal(self, code: str, message: str, address: str) -> Nack:
+    def _refusal(self, code: str, message: str, address: str, **more: str) -> Nack:
         self._office.metrics.requests_refused.labels(ABOUT, code).inc()
-        log.warning("certificate refused", extra=fields(code=code, reason=message, address=address))
+        log.warning("certificate refused", extra=fields(code=code, reason=message, address=address, **more))
         return Nack(ABOUT, code, message)
+
+
+def _method(request: CertificateRequest) -> Method:
+    """The proof that a request brings."""
+    if request.token is None:
+        return "certificate"
+    return "kubernetes" if is_jwt(request.token) else "token"
 
 
 def _identity(leaf: x509.Certificate) -> str:

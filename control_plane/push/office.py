@@ -16,6 +16,7 @@ from certs.spiffe import TrustDomain
 from certs.verify import Peer
 from control_plane.advance import Advance
 from control_plane.authority import IssuingAuthority
+from control_plane.kubernetes.token_review import TokenReviewer
 from control_plane.metrics import Metrics
 from control_plane.push.board import Board
 from control_plane.push.links import Links
@@ -44,6 +45,8 @@ class Office:
     """This process, as its Hello names it."""
     proofs: trio.CapacityLimiter
     """Addresses that may be dialled back at the same time."""
+    reviewer: TokenReviewer | None = None
+    """Who asks the cluster about service-account tokens; None where there is no cluster."""
 
     def objection(self, peer: Peer) -> Nack | None:
         """Why this peer may ask for nothing now, although its link stands; None where it may (law 2)."""

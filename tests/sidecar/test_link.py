@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,10 @@ async def test_a_renewal_that_needs_new_attestation_brings_the_token_once(world:
 JWTS = ("eyJ.first.sig", "eyJ.second.sig", "eyJ.third.sig")
 
 
+def issued(world: World) -> float:
+    return world.count("certificates_total", outcome="issued")
+
+
 async def with_a_service_account(world: World) -> None:
     """The sidecar has joined by a service account's token instead."""
     world.simulator.tokens = dict.fromkeys(JWTS, WORKLOAD)
@@ -154,10 +159,9 @@ async def test_a_service_accounts_token_is_read_anew_and_sent_with_every_request
     world: World, mock_clock: Clock
 ) -> None:
     await with_a_service_account(world)
-    for rotated in JWTS[1:]:
+    for number, rotated in enumerate(JWTS[1:], start=2):
         world.token_file.write_text(rotated)
-        before = world.mesh.svid
-        await world.until(lambda before=before: world.mesh.svid is not before)
+        await world.until(partial(lambda wanted: issued(world) == wanted, number))
     assert [request.token for request in world.simulator.messages(CertificateRequest)][-3:] == list(JWTS)
     renewals = [link for link in world.simulator.links if link.peer and link.said(CertificateRequest)]
     assert [link.peer for link in renewals] == [world.mesh.own] * 2, "it is asked on the link that stands"

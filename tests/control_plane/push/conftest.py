@@ -1,4 +1,4 @@
-"""`plane`: a real push server. `limits`, `lifetimes` and `state` are what it stands on; a test may override them."""
+"""`plane`: a real push server on `limits`, `lifetimes`, `reviewer` and `state`, which a test may override."""
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -9,6 +9,7 @@ import trio
 from certs.bundle import root_fingerprint
 from control_plane.advance import Advance
 from control_plane.authority import open_authority
+from control_plane.kubernetes.token_review import TokenReviewer
 from control_plane.metrics import Metrics
 from control_plane.push.board import Board
 from control_plane.push.links import Links
@@ -34,13 +35,21 @@ def lifetimes() -> Lifetimes:
 
 
 @pytest.fixture
+def reviewer() -> TokenReviewer | None:
+    """Who asks a cluster for `plane` about service accounts' tokens."""
+    return None
+
+
+@pytest.fixture
 def state(tmp_path: Path) -> Iterator[State]:
     with State.open(tmp_path / "state", trust_domain=DOMAIN.name) as state:
         yield state
 
 
 @pytest.fixture
-async def plane(state: State, limits: Limits, lifetimes: Lifetimes) -> AsyncIterator[Plane]:
+async def plane(
+    state: State, limits: Limits, lifetimes: Lifetimes, reviewer: TokenReviewer | None
+) -> AsyncIterator[Plane]:
     clock = Clock()
     store = await in_thread(lambda: Store.open(state.store_url, trust_domain=DOMAIN, clock=clock))
     authority = open_authority(state, DOMAIN, clock, lifetimes=lifetimes)
@@ -61,6 +70,7 @@ async def plane(state: State, limits: Limits, lifetimes: Lifetimes) -> AsyncIter
         limits=limits,
         instance="control plane under test",
         proofs=trio.CapacityLimiter(limits.proofs_at_once),
+        reviewer=reviewer,
     )
     listeners = await listen("127.0.0.1", 0)
     async with trio.open_nursery() as nursery:
