@@ -5,6 +5,7 @@ Read inbound.py after this page, and you know the proxy.
 What it is told
     settings        Settings, Inbound, Outbound, Limits: frozen values
     parsing         one setting's text -> its value; table: every setting's row; loading: flags, environment, TOML
+    probe_list      the setting `probes`: JSON -> Probe values
     cli             the command line
     redirection/    its subcommand `redirect`: the iptables rules that send a pod's TCP here
 
@@ -23,7 +24,7 @@ How bytes go
     inbound         mTLS -> identity -> protocol -> decide -> application
     outbound        application -> endpoint -> mTLS, its identity verified; balance chooses, upstream dials
     transparent     the same two for redirected connections: what the caller dialled says where they go
-    destination     what the application wants to reach: a workload's port, or something outside the mesh
+    destination     what the application wants to reach: a workload, a service, or something outside the mesh
     protocol        http or tcp, by the first bytes, where it was not declared
     relay           both ways, bounded, half-close and truncation carried through
     http/           the same per request: strict reading, decisions, pools, writing anew
@@ -37,6 +38,7 @@ What it says
     readiness       whether it is ready, and if not why
     doors           the addresses that were really bound
     config_page     what /config shows; observe serves it beside /ready, /live and /metrics
+    probes          Prober: the kubelet's probes of the application, performed for it at /probe/<name>
 
 program puts all of it together, and drains it at the end.
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 from attrs import define, field, frozen
 
 from sidecar import parsing, table
-from sidecar.settings import INBOUND_PORT, OUTBOUND_PORT, Address, Inbound, Limits, Settings
+from sidecar.settings import EVERY_ADDRESS, INBOUND_PORT, OUTBOUND_PORT, Address, Limits, Settings
 from sidecar.table import Row
 
 _SEVERAL: Final = re.compile(r",(?!port=)|\s+")  # `,port=` belongs to the value before it
@@ -97,8 +97,9 @@ def _take(row: Row, where: str, texts: Sequence[str], reading: _Reading) -> None
         try:
             values.append(row.parse(text))
         except ValueError as error:
-            shown = text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…"
-            reading.fault(where, f"{shown!r}: {error}; write {row.accepted}")
+            cut = text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…"
+            shown = f"{cut!r}: " if row.shown else ""
+            reading.fault(where, f"{shown}{error}; write {row.accepted}")
     if not row.many and len(texts) != 1:
         reading.fault(where, f"is given {len(texts)} times; once is enough")
     elif len(values) == len(texts):
@@ -168,12 +169,7 @@ def _check_together(reading: _Reading) -> None:
         reading.fault(
             origins["outbound"], f"unix:{path} is taken by another listener of this sidecar; choose another path"
         )
-    for inbound in values.get("inbound", ()):
-        if any(_reaches(inbound, bind) for _, bind in binds):
-            reading.fault(
-                origins["inbound"],
-                f"application {inbound.application} is a listener of this sidecar; write where the application listens",
-            )
+    _check_applications(reading, [bind for _, bind in binds])
     _check_protocols(reading)
     _check_transparent(reading, [bind for _, bind in binds])
     limits = Limits(**{name: value for name, value in values.items() if table.BY_NAME[name].limit})
@@ -181,6 +177,21 @@ def _check_together(reading: _Reading) -> None:
         reading.fault(
             origins.get("backoff_initial", "--backoff-initial"), "is longer than backoff_max; write at most that"
         )
+
+
+def _check_applications(reading: _Reading, binds: list[Address]) -> None:
+    for inbound in reading.values.get("inbound", ()):
+        if any(_would_reach(inbound.application, bind) for bind in binds):
+            reading.fault(
+                reading.origins["inbound"],
+                f"application {inbound.application} is a listener of this sidecar; write where the application listens",
+            )
+    for probe in reading.values.get("probes", ()):
+        if any(_would_reach(Address(probe.host or "localhost", probe.port), bind) for bind in binds):
+            reading.fault(
+                reading.origins["probes"],
+                f"{probe.name} would ask port {probe.port}, a listener of this sidecar; write one of the application's",
+            )
 
 
 def _check_protocols(reading: _Reading) -> None:
@@ -218,16 +229,15 @@ def _collide(one: Address, other: Address) -> bool:
     return one.port == other.port and (_host(one) == _host(other) or _everywhere(one) or _everywhere(other))
 
 
-def _reaches(inbound: Inbound, bind: Address) -> bool:
-    """True where connecting to the application would connect to `bind`, as far as the addresses tell."""
-    application = inbound.application
-    if not bind.port or application.port != bind.port:
+def _would_reach(dialled: Address, bind: Address) -> bool:
+    """True where connecting to an address would connect to `bind`, as far as the two tell."""
+    if not bind.port or dialled.port != bind.port:
         return False
-    return _host(application) == _host(bind) or (_everywhere(bind) and parsing.is_loopback(application.host))
+    return _host(dialled) == _host(bind) or (_everywhere(bind) and parsing.is_loopback(dialled.host))
 
 
 def _everywhere(address: Address) -> bool:
-    return address.host in {"0.0.0.0", "::"}  # noqa: S104  # compared, not bound
+    return address.host in {"0.0.0.0", "::", EVERY_ADDRESS}  # noqa: S104  # compared, not bound
 
 
 def _host(address: Address) -> str:

@@ -55,6 +55,7 @@ class Metrics:
         self._bytes = self._counter(
             "bytes", "Payload received from and sent to the one who called.", "direction", "flow"
         )
+        self._probes = self._counter("probes", "The kubelet's probes performed, by outcome.", "probe", "outcome")
         self._unexpected = self._counter("unexpected_errors", "Errors that no code foresaw: report them.", "where")
         self._links = self._counter("control_links", "Attempts to reach the control plane, by outcome.", "outcome")
         self._link_up = self._gauge("control_link_up", "1 while the control link stands.")
@@ -102,6 +103,10 @@ class Metrics:
     def unexpected(self, where: str) -> None:
         """A wall caught an exception that nobody foresaw. `where` is a name from our code, never a value."""
         self._unexpected.labels(where).inc()
+
+    def probe(self, name: str, outcome: str) -> None:
+        """A probe of that name, one of the settings', was performed."""
+        self._probes.labels(name, outcome).inc()
 
     def control_link(self, outcome: str) -> None:
         """An attempt at the control link ended in "connected" or in the short name of what failed."""

@@ -1,4 +1,4 @@
-"""The observe address: /ready, /live, /metrics for whoever may reach it, /config for this machine only.
+"""The observe address: /ready, /live, /metrics, /probe/… for whoever may reach it, /config for this machine only.
 
 One small HTTP/1.1 server on h11, apart from the data path. GET and HEAD only, no request bodies, and a foreign Host is
 refused, so that a web page cannot read it through a rebound name (law 22). Every connection has a deadline.
@@ -6,25 +6,29 @@ refused, so that a web page cannot read it through a rebound name (law 22). Ever
 
 import ipaddress
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final
 
 import h11
 import trio
-from attrs import frozen
+from attrs import define, field, frozen
 
 from mesh.policy.reasons import Reason
 from sidecar import log
 from sidecar.metrics import Metrics, exposition
+from sidecar.probes import HEALTHY, Outcome, Prober
 from sidecar.readiness import Readiness
-from sidecar.settings import Limits
+from sidecar.settings import Limits, Probe
 from transport import Places, PlainStream, serve
+from transport.sockets import plain_address
 
 MAX_HEAD_BYTES: Final = 8 * 1024
 RECEIVE_BYTES: Final = 4 * 1024
 MAX_REQUESTS: Final = 100  # on one connection
 
+PROBE: Final = b"/probe/"
 JSON: Final = "application/json"
 TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"  # the Prometheus exposition format
 
@@ -53,16 +57,21 @@ class Observe:
     metrics: Metrics
     config: Callable[[], dict[str, Any]]
     hosts: frozenset[str]
+    prober: Prober
 
-    def answer(self, request: h11.Request, address: str) -> Answer:
-        """What to say to one request from `address`."""
+    def answer(self, request: h11.Request, address: str) -> Answer | Probe:
+        """What to say to one request from `address`, or the probe that has to be performed for it."""
         if request.method not in (b"GET", b"HEAD"):
             return Answer.of(405, {"error": "only GET and HEAD are answered"}, ("allow", "GET, HEAD"))
         if not request.target.startswith(b"/"):
             return Answer.of(400, {"error": "the target must be a path"})
         if not self._known_host(request):
             return Answer.of(421, {"error": "this Host is not served here: use an IP address, localhost or a set name"})
-        match request.target.partition(b"?")[0]:
+        path = request.target.partition(b"?")[0]
+        if path.startswith(PROBE):
+            probe = self.prober.probes.get(path.removeprefix(PROBE).decode("ascii", "replace"))
+            return probe or Answer.of(404, {"error": "there is no probe of this name"})
+        match path:
             case b"/live":
                 return Answer.of(200, {"live": True})
             case b"/ready":
@@ -74,7 +83,7 @@ class Observe:
                 return Answer.of(200, self.config())
             case b"/config":
                 return Answer.of(403, {"error": "/config is for callers on this machine only"})
-        return Answer.of(404, {"error": "there are /ready, /live, /metrics and /config"})
+        return Answer.of(404, {"error": "there are /ready, /live, /metrics, /probe/NAME and /config"})
 
     def _ready(self) -> Answer:
         if self.readiness.look():
@@ -106,20 +115,39 @@ async def serve_observe(listeners: list[trio.SocketListener], observe: Observe, 
 async def _serve_newest(observe: Observe, timeout: float, places: Places, sock: trio.socket.SocketType) -> None:
     """Answering takes a moment: where places run out, the oldest connection is one that makes no use of its own."""
     with places.idle() as place:
-        await _serve_connection(observe, timeout, sock)
+        await _serve_connection(observe, timeout, _Waiting(places, place), sock)
     if place.cancelled_caught:
         observe.metrics.refused("observe", Reason.OVER_LIMIT)
         log.debug("refused", direction="observe", reason=Reason.OVER_LIMIT)
 
 
-async def _serve_connection(observe: Observe, timeout: float, sock: trio.socket.SocketType) -> None:
+@define
+class _Waiting:
+    """That the caller has to say something, by the end of `patience` and before its place is needed."""
+
+    places: Places
+    place: trio.CancelScope
+    patience: trio.CancelScope = field(factory=trio.CancelScope)
+
+    @contextmanager
+    def busy(self, seconds: float) -> Iterator[None]:
+        """Around what is done for the caller and may take so long: neither of the two counts meanwhile."""
+        self.patience.deadline += seconds
+        self.places.work(self.place)
+        try:
+            yield
+        finally:
+            self.places.rest(self.place)
+
+
+async def _serve_connection(observe: Observe, timeout: float, waiting: _Waiting, sock: trio.socket.SocketType) -> None:
     stream = PlainStream(sock)
     connection = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
     try:
         for _ in range(MAX_REQUESTS):
-            with trio.move_on_after(timeout) as patience:
-                await _one_request(observe, stream, connection)
-            if patience.cancelled_caught or connection.our_state is not h11.DONE:
+            with trio.move_on_after(timeout) as waiting.patience:
+                await _one_request(observe, waiting, stream, connection)
+            if waiting.patience.cancelled_caught or connection.our_state is not h11.DONE:
                 break
             if connection.their_state is not h11.DONE:
                 break
@@ -141,7 +169,7 @@ async def _close_read(stream: PlainStream) -> None:
     await stream.aclose()
 
 
-async def _one_request(observe: Observe, stream: PlainStream, connection: h11.Connection) -> None:
+async def _one_request(observe: Observe, waiting: _Waiting, stream: PlainStream, connection: h11.Connection) -> None:
     """Read one request and answer it; whatever else was said makes the connection end."""
     try:
         request = await _next_event(stream, connection)
@@ -156,7 +184,21 @@ async def _one_request(observe: Observe, stream: PlainStream, connection: h11.Co
         if connection.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return
         head, answer = False, Answer.of(error.error_status_hint, {"error": "this is no HTTP/1.1 request"})
+    if isinstance(answer, Probe):
+        with waiting.busy(answer.timeout):
+            outcome = await observe.prober.perform(answer, plain_address(stream.socket.getsockname()[0]))
+        if answer.hook and outcome.status is None:
+            stream.abort()  # the kubelet takes any answer for success
+            return
+        answer = _outcome(answer, outcome)
     await stream.send_all(_encoded(connection, answer, head=head))
+
+
+def _outcome(probe: Probe, outcome: Outcome) -> Answer:
+    said: dict[str, Any] = {"probe": probe.name, "outcome": outcome.name}
+    if outcome.status is not None:
+        said["status"] = outcome.status
+    return Answer.of(200 if outcome.name == HEALTHY else 503, said)
 
 
 async def _next_event(stream: PlainStream, connection: h11.Connection) -> object:

@@ -11,7 +11,7 @@ from typing import Final
 
 from certs.spiffe import TrustDomain, WorkloadName
 from mesh.wire import PROTOCOLS
-from sidecar.settings import Address, DeclaredPort, Inbound, Outbound
+from sidecar.settings import EVERY_ADDRESS, Address, DeclaredPort, Inbound, Outbound
 
 _SECONDS: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _BYTES: Final = {"": 1, "KiB": 1024, "MiB": 1024**2}
@@ -75,6 +75,14 @@ def bind_address(text: str) -> Address:
     if _ip(address.host) is None:
         raise ValueError("a listener needs an IP address or localhost")
     return address
+
+
+def observe_address(text: str) -> Address:
+    """`IP:PORT` of something to listen on, or `*:PORT` for every address of both IP versions."""
+    host, _, number = text.rpartition(":")
+    if host == EVERY_ADDRESS:
+        return Address(EVERY_ADDRESS, _port(number, lowest=0))
+    return bind_address(text)
 
 
 def inbound(text: str) -> Inbound:

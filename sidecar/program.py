@@ -33,13 +33,14 @@ from sidecar.link import ControlLink
 from sidecar.metrics import Metrics
 from sidecar.observe import Observe, serve_observe
 from sidecar.outbound import serve_outbound
+from sidecar.probes import Prober
 from sidecar.proxy import Proxy
 from sidecar.readiness import Readiness
-from sidecar.settings import Address, Settings
+from sidecar.settings import EVERY_ADDRESS, Address, Settings
 from sidecar.snapshots import Snapshots
 from sidecar.transparent import serve_transparent_inbound, serve_transparent_outbound
 from sidecar.view import Mesh
-from transport import listen
+from transport import listen, listen_on_both
 
 VERSION = version("doorward")
 FILES_PER_CONNECTION = 2  # one to the caller, one onwards
@@ -115,9 +116,10 @@ class Sidecar:
         if self.settings.transparent:
             await self._open_transparent(traffic, faults)
         with _noted(faults, f"--observe {self.settings.observe}"):
-            listeners = await listen(self.settings.observe.host, self.settings.observe.port)
-            self.doors.observe = Address(self.settings.observe.host, listeners[0].socket.getsockname()[1])
-            self.proxy.listening.append(self.doors.observe)
+            listeners = await _listen_to_observe(self.settings.observe)
+            addresses = [Address(*listener.socket.getsockname()[:2]) for listener in listeners]
+            self.doors.observe = Address(self.settings.observe.host, addresses[0].port)
+            self.proxy.listening.extend(addresses)
             log.info("listening", direction="observe", address=self.doors.observe)
             link = self._control_link()
             background.start_soon(serve_observe, listeners, self._observe(link), self.settings.limits)
@@ -178,7 +180,8 @@ class Sidecar:
             version=VERSION,
         )
         hosts = frozenset(name.lower() for name in self.settings.observe_hosts)
-        return Observe(self.readiness, self.proxy.metrics, page, hosts)
+        prober = Prober(self.settings.probes, self.proxy.metrics, self.proxy.dialled)
+        return Observe(self.readiness, self.proxy.metrics, page, hosts, prober)
 
     async def _drain(self, link: ControlLink) -> None:
         """Turn callers away, the distant ones first; what is in flight ends by itself."""
@@ -200,6 +203,13 @@ class Sidecar:
         number = await anext(signals)
         log.warning("cut off by a second signal", signal=signal.Signals(number).name, open=len(self.proxy.live))
         traffic.cancel()
+
+
+async def _listen_to_observe(address: Address) -> list[trio.SocketListener]:
+    """Raises OSError."""
+    if address.host == EVERY_ADDRESS:
+        return await listen_on_both("0.0.0.0", "::", address.port)  # noqa: S104  # as it was told
+    return await listen(address.host, address.port)
 
 
 @contextmanager

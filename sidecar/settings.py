@@ -18,6 +18,13 @@ OUTBOUND_PORT = 15001
 """To which the application's own connections are redirected in transparent mode."""
 
 
+HOOKS = ("post-start", "pre-stop")
+PROBE_KINDS = ("liveness", "readiness", "startup", *HOOKS)
+
+EVERY_ADDRESS = "*"
+"""As the host of a listener: all addresses of both IP versions."""
+
+
 @frozen
 class Address:
     """A host (IP address or name, without brackets) and a TCP port; port 0 asks the kernel for a free one to bind."""
@@ -89,6 +96,35 @@ class DeclaredPort:
 
 
 @frozen
+class HttpGet:
+    """What an HTTP probe asks: GET of `path`, with a query where it has one, in the clear or over TLS (`scheme`)."""
+
+    scheme: str  # HTTP or HTTPS
+    path: str
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@frozen
+class Probe:
+    """A question of the kubelet's to the application, which this sidecar asks for it.
+
+    `name` is `<container>/<kind>`. `host` is "" for the address at which the kubelet came in. `http` is None where a
+    TCP connection is all that is asked for. `timeout` is in seconds.
+    """
+
+    name: str
+    port: int
+    http: HttpGet | None = None
+    host: str = ""
+    timeout: float = 1.0
+
+    @property
+    def hook(self) -> bool:
+        """True for a container's lifecycle hook: the kubelet looks at no status there, only for an answer."""
+        return self.name.partition("/")[2] in HOOKS
+
+
+@frozen
 class Limits:
     """Every bound and deadline of the data path and of the control link. Each is a setting of the same name."""
 
@@ -147,6 +183,7 @@ class Settings:
     egress: str = "allow"  # EGRESSES: what becomes of destinations outside the mesh
     advertise: tuple[str, ...] = ()  # addresses that other sidecars dial; none: where the control link comes from
     observe: Address = field(factory=lambda: Address("127.0.0.1", 15020))
+    probes: tuple[Probe, ...] = ()  # of the application's containers, performed for the kubelet at /probe/<name>
     observe_hosts: tuple[str, ...] = ()  # further names that /ready and its neighbours answer to
     request_log: str = "all"  # REQUEST_LOGS
     log_level: str = "info"  # LOG_LEVELS

@@ -12,14 +12,14 @@ import attrs
 from attrs import frozen
 
 from certs.spiffe import WorkloadName
-from sidecar import parsing
+from sidecar import parsing, probe_list
 from sidecar.settings import EGRESSES, LOG_LEVELS, REQUEST_LOGS, Address, Limits, Settings
 
 
 @frozen
 class Row:
     """One setting. `accepted` completes the sentence "write …"; `many` may be given several times; a `switch` is on
-    where its flag is given alone."""
+    where its flag is given alone; what is not `shown` may hold a password, and no message repeats it."""
 
     name: str
     parse: Callable[[str], object]
@@ -30,6 +30,7 @@ class Row:
     required: bool = False
     limit: bool = False
     switch: bool = False
+    shown: bool = True
 
     @property
     def flag(self) -> str:
@@ -176,10 +177,18 @@ ROWS: Final = (
     ),
     Row(
         "observe",
-        parsing.bind_address,
-        "IP:PORT, such as 127.0.0.1:15020",
-        "Where /ready, /live, /metrics and (for loopback callers only) /config are served.",
+        parsing.observe_address,
+        "IP:PORT, such as 127.0.0.1:15020, or *:PORT for every address of both IP versions",
+        "Where /ready, /live, /metrics, /probe/… and (for loopback callers only) /config are served.",
         "IP:PORT",
+    ),
+    Row(
+        "probes",
+        probe_list.probes,
+        'a JSON list, such as [{"name": "web/liveness", "http": {"port": 8080, "path": "/healthz"}, "timeout": 1}]',
+        "The kubelet's probes of the application, which this sidecar performs when it is asked at /probe/NAME.",
+        "JSON",
+        shown=False,
     ),
     Row(
         "observe_hosts",

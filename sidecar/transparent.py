@@ -4,13 +4,12 @@
 and goes on as at an explicit door:
 
     inbound     from outside the pod: the application's port that was dialled -> sidecar.inbound
-    outbound    from the application: the address that it dialled -> a workload of the mesh -> sidecar.outbound,
-                or a destination outside it -> in plaintext as it is, where egress allows that
+    outbound    from the application: the address that it dialled -> a workload or service of the mesh
+                -> sidecar.outbound, or a destination outside it -> in plaintext as it is, where egress allows that
 
 What was not redirected, leads to this sidecar itself, or is a connection of its own is refused (law 7).
 """
 
-import errno
 from functools import partial
 from ipaddress import ip_address
 from typing import Final
@@ -26,7 +25,7 @@ from sidecar.proxy import Proxy
 from sidecar.refused import Refused
 from sidecar.settings import Address, Inbound
 from sidecar.upstream import dial_upstream
-from transport import PlainStream, listen, original_destination
+from transport import PlainStream, listen_on_both, original_destination
 from transport.sockets import peername
 
 # REDIRECT leads what comes from outside to an address of its interface, and what comes from here to loopback.
@@ -34,7 +33,6 @@ INBOUND_HOSTS: Final = ("0.0.0.0", "::")  # noqa: S104  # the pod's addresses, w
 OUTBOUND_HOSTS: Final = ("127.0.0.1", "::1")
 
 _AS_WHOM: Final = "run the sidecar as the user that `doorward-sidecar redirect --sidecar-uid` names"
-_NO_IPV6: Final = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
 
 
 async def serve_transparent_inbound(
@@ -57,13 +55,7 @@ async def serve_transparent_outbound(
 
 
 async def _listen(proxy: Proxy, hosts: tuple[str, str], port: int) -> list[trio.SocketListener]:
-    ipv4, ipv6 = hosts
-    listeners = await listen(ipv4, port)
-    try:
-        listeners += await listen(ipv6, port)
-    except OSError as error:
-        if error.errno not in _NO_IPV6:
-            raise
+    listeners = await listen_on_both(*hosts, port)
     proxy.listening.extend(Address(*listener.socket.getsockname()[:2]) for listener in listeners)
     return listeners
 

@@ -16,7 +16,7 @@ Data flows: accept (or dial) -> socket -> TlsStream or PlainStream -> receive_so
 or abort() where the other side has to see that something was cut off.
 """
 
-from transport.accept import Handler, listen, serve
+from transport.accept import Handler, listen, listen_on_both, serve
 from transport.budget import Budget, BudgetClosed, OverBudget
 from transport.dial import Dialled, dial
 from transport.errors import (
@@ -55,6 +55,7 @@ __all__ = [
     "TlsStream",
     "dial",
     "listen",
+    "listen_on_both",
     "original_destination",
     "serve",
     "unix_listener",

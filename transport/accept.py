@@ -31,10 +31,28 @@ _CALLER_LEFT: Final = {
     errno.ENETUNREACH,
 }
 
+_NO_IPV6: Final = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
+
 
 async def listen(host: str, port: int) -> list[trio.SocketListener]:
     """Listen on every address of `host`; port 0 takes a free one. Raises OSError (in use, no such address)."""
     return await trio.open_tcp_listeners(port, host=host, backlog=BACKLOG)
+
+
+async def listen_on_both(ipv4: str, ipv6: str, port: int) -> list[trio.SocketListener]:
+    """Listen on one port of an address of each IP version, and on IPv4 alone where this machine has no IPv6.
+
+    Port 0 takes a free one. Raises OSError as listen() does.
+    """
+    listeners = await listen(ipv4, port)
+    try:
+        return listeners + await listen(ipv6, listeners[0].socket.getsockname()[1])
+    except OSError as error:
+        if error.errno in _NO_IPV6:
+            return listeners
+        for listener in listeners:
+            listener.socket.close()
+        raise
 
 
 async def serve(

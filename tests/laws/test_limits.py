@@ -21,6 +21,7 @@ from mesh.policy import Reason
 from mesh.wire import MessageMalformed, Snapshot, decode
 from sidecar.metrics import Metrics
 from sidecar.observe import Observe
+from sidecar.probes import Prober
 from sidecar.readiness import Readiness
 from sidecar.settings import Limits, Outbound
 from sidecar.view import Mesh
@@ -28,7 +29,7 @@ from tests.laws.conftest import Shop, eventually, get, said
 from tests.support.doors import outbound_door
 from tests.support.pki import Pki
 from tests.support.plane import Plane
-from transport import PlainStream, SocketTaken, budget, dial, unix_listener
+from transport import Dialled, PlainStream, SocketTaken, budget, dial, unix_listener
 
 DOCS = Path(__file__).parents[2] / "docs/configuration"
 
@@ -135,7 +136,8 @@ def request(path: str, host: str) -> h11.Request:
 
 
 def test_law_22_local_pages_refuse_a_foreign_host_and_config_is_for_this_machine(pki: Pki) -> None:
-    observe = Observe(Readiness(Mesh(pki.id())), Metrics(), lambda: {"who": "me"}, frozenset())
+    prober = Prober((), Metrics(), Dialled())
+    observe = Observe(Readiness(Mesh(pki.id())), Metrics(), lambda: {"who": "me"}, frozenset(), prober)
     for path in ("/live", "/ready", "/metrics", "/config"):
         assert observe.answer(request(path, "evil.example"), "127.0.0.1").status == 421
     assert observe.answer(request("/config", "127.0.0.1"), "127.0.0.1").status == 200

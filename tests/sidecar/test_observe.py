@@ -10,12 +10,13 @@ from attrs import define
 
 from sidecar.metrics import Metrics
 from sidecar.observe import MAX_HEAD_BYTES, Observe, serve_observe
+from sidecar.probes import Prober
 from sidecar.readiness import Readiness
 from sidecar.settings import Limits
 from sidecar.view import Mesh, View
 from tests.support.pki import Pki
 from tests.support.simulator import WORKLOAD, snapshot
-from transport import listen
+from transport import Dialled, listen
 
 PKI = Pki()
 
@@ -46,7 +47,8 @@ class Served:
 async def serving(limits: Limits | None = None) -> AsyncIterator[Served]:
     mesh, metrics = Mesh(WORKLOAD.in_domain(PKI.domain)), Metrics()
     readiness = Readiness(mesh)
-    observe = Observe(readiness, metrics, lambda: {"identity": str(mesh.own)}, frozenset({"checkout.example"}))
+    prober = Prober((), metrics, Dialled())
+    observe = Observe(readiness, metrics, lambda: {"identity": str(mesh.own)}, frozenset({"checkout.example"}), prober)
     listeners = await listen("127.0.0.1", 0)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(serve_observe, listeners, observe, limits or Limits())
@@ -163,6 +165,6 @@ def test_config_is_for_this_machine_only(address: str, allowed: bool) -> None:
 
     mesh = Mesh(WORKLOAD.in_domain(PKI.domain))
     page: Callable[[], dict[str, object]] = dict
-    observe = Observe(Readiness(mesh), Metrics(), page, frozenset())
+    observe = Observe(Readiness(mesh), Metrics(), page, frozenset(), Prober((), Metrics(), Dialled()))
     request = h11.Request(method="GET", target="/config", headers=[("host", "10.0.0.7")])
     assert observe.answer(request, address).status == (200 if allowed else 403)
