@@ -1,0 +1,137 @@
+"""What it takes for one pod to be in the mesh, put into it: a pure function of the pod and the settings.
+
+Injecting twice is injecting once. Whatever is not ours stays as it was, but for probes, which ask the sidecar.
+"""
+
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from typing import Any
+
+from attrs import frozen
+
+from control_plane.injector import annotations, containers, values
+from control_plane.injector.application_ports import derived
+from control_plane.injector.faults import Fault
+from control_plane.injector.probes import Rewriting, Route, encoded
+from control_plane.injector.settings import InjectorSettings
+from control_plane.injector.shape import malformed
+from control_plane.injector.standing import Skip, containers_of, refused, skipped, warnings
+from control_plane.injector.wanted import Wanted
+
+
+@frozen
+class Injected:
+    """The pod as it has to be, and what its author should know about it."""
+
+    pod: dict[str, Any]
+    warnings: tuple[str, ...]
+
+
+@frozen
+class Skipped:
+    """The pod stays as it is."""
+
+    reason: Skip
+
+
+@frozen
+class Refused:
+    """The pod cannot be in the mesh; `faults` has everything that is wrong."""
+
+    faults: tuple[Fault, ...]
+
+
+def inject(pod: Mapping[str, Any], namespace: str, settings: InjectorSettings) -> Injected | Skipped | Refused:
+    """Put the sidecar into a pod of that namespace. The pod given stays as it is, and is shared in parts."""
+    if faults := malformed(pod):
+        return Refused(tuple(faults))
+    if reason := skipped(pod, namespace):
+        return Skipped(reason)
+    faults += refused(pod, settings)
+    metadata = pod.get("metadata") or {}
+    wanted, wrong = annotations.read(metadata.get("annotations") or {}, settings)
+    faults += wrong
+    rewriting = Rewriting(_route(settings, wanted))
+    spec = _rewritten(pod["spec"], rewriting)
+    faults += rewriting.faults
+    if faults:
+        return Refused(tuple(faults))
+    found = (*warnings(pod), *_advice(pod, settings, wanted))
+    probes = encoded(rewriting.originals) if rewriting.originals else ""
+    ports = wanted.ports if wanted.ports is not None else _derived(spec, settings, wanted)
+    sidecar = containers.sidecar(settings, wanted, ports, probes, native=settings.native_sidecar)
+    return Injected(
+        {**pod, "metadata": _marked(metadata), "spec": _assembled(spec, settings, wanted, sidecar)},
+        found,
+    )
+
+
+def _route(settings: InjectorSettings, wanted: Wanted) -> Route:
+    """With redirection the application answers at the pod's own addresses, without it on loopback only."""
+    if not wanted.redirect:
+        return Route(settings.ports.observe, "127.0.0.1", lambda _port: False, wanted.own_ports(settings), False)
+    past = (str(settings.ports.observe), *wanted.exclude_inbound_ports)
+    own = wanted.own_ports(settings)
+    return Route(settings.ports.observe, "", lambda port: bool(values.held(past, [port])), own)
+
+
+def _rewritten(spec: Mapping[str, Any], rewriting: Rewriting) -> dict[str, Any]:
+    changed = dict(spec)
+    for key in ("initContainers", "containers"):
+        if spec.get(key):
+            changed[key] = [rewriting.container(each, f"spec.{key}[{index}]") for index, each in enumerate(spec[key])]
+    return changed
+
+
+def _derived(spec: Mapping[str, Any], settings: InjectorSettings, wanted: Wanted) -> tuple[str, ...]:
+    """What the containers that run beside each other declare, without what never meets the sidecar."""
+    running = [each for place, each in containers_of(spec) if "init" not in place or _runs_on(each)]
+    declared = [
+        port["containerPort"] for each in running for port in each.get("ports") or () if "containerPort" in port
+    ]
+    elsewhere = [each.port for each in map(values.read_inbound, wanted.inbound)]
+    return derived(
+        running, {*wanted.own_ports(settings), *elsewhere, *values.held(wanted.exclude_inbound_ports, declared)}
+    )
+
+
+def _assembled(
+    spec: Mapping[str, Any], settings: InjectorSettings, wanted: Wanted, sidecar: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The pod's own init containers run behind a native sidecar, and before a classic one, without redirection."""
+    redirect = [containers.redirect(settings, wanted)] if wanted.redirect else []
+    before, beside = list(spec.get("initContainers") or ()), list(spec["containers"])
+    changed = dict(spec)
+    if settings.native_sidecar:
+        changed["initContainers"] = [*redirect, sidecar, *before]
+    else:
+        changed["containers"] = [sidecar, *beside]
+        if redirect:
+            changed["initContainers"] = [*before, *redirect]
+    changed["volumes"] = [*(spec.get("volumes") or ()), *containers.volumes(settings)]
+    return changed
+
+
+def _marked(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    marks = {**(metadata.get("annotations") or {}), annotations.INJECTED: version("doorward")}
+    return {**metadata, "annotations": marks}
+
+
+def _advice(pod: Mapping[str, Any], settings: InjectorSettings, wanted: Wanted) -> Iterator[str]:
+    """What its author should know about this pod's way into the mesh."""
+    spec = pod["spec"]
+    if not wanted.redirect:
+        listeners = "only its explicit listeners are" if wanted.inbound or wanted.outbound else "nothing of it is"
+        yield f"doorward.dev/redirect is disabled: the pod's connections are not redirected, {listeners} in the mesh"
+    if settings.native_sidecar:
+        return
+    if any(not _runs_on(each) for each in spec.get("initContainers") or ()):
+        yield "nativeSidecar is off: the pod's own init containers run before the sidecar, outside of the mesh"
+    if (spec.get("restartPolicy") or "Always") != "Always":
+        yield "nativeSidecar is off: the pod does not end by itself, since the sidecar runs on"
+    yield "nativeSidecar is off: containers may start before the sidecar is ready, and their first connections fail"
+
+
+def _runs_on(init_container: Mapping[str, Any]) -> bool:
+    """Whether an init container runs beside the others, as a native sidecar of the pod's own."""
+    return init_container.get("restartPolicy") == "Always"
