@@ -43,13 +43,14 @@ def derived(containers: Iterable[Mapping[str, Any]], leave_out: Iterable[int]) -
         for each in container.get("ports") or ():
             port = each.get("containerPort")
             if port and port not in left_out and (each.get("protocol") or "TCP") == "TCP":
-                protocol = _protocol(each.get("name") or "")
+                protocol = protocol_of_name(each.get("name") or "")
                 if found.get(port, "auto") == "auto":
                     found[port] = protocol
     return tuple(f"{port}/{protocol}" for port, protocol in found.items())
 
 
-def _protocol(name: str) -> str:
+def protocol_of_name(name: str) -> str:
+    """What a port with that name speaks; "auto" where it says nothing."""
     first = name.partition("-")[0]
     if first == "http":
         return "http"
