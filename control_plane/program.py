@@ -31,6 +31,7 @@ from control_plane.advance import Advance
 from control_plane.authority import AuthorityRefused, IssuingAuthority, known_roots, open_authority
 from control_plane.cluster import Cluster, open_api, own_namespace, run_cluster
 from control_plane.housekeeping import expire_leases, renew_authority
+from control_plane.injector.injection import Injection, open_injection
 from control_plane.kubernetes.api import KubernetesApi
 from control_plane.log import fields
 from control_plane.metrics import Metrics
@@ -65,6 +66,7 @@ class Running:
     observe: str | None
     admin: Path
     admin_listen: str | None
+    injector: str | None = None
 
 
 async def run(settings: ControlPlaneSettings) -> None:
@@ -97,7 +99,13 @@ async def serve(
             stack.push_async_callback(_close, observe)
             operators = await _listen("admin_listen", settings.admin_listen) if settings.admin_listen else []
             stack.push_async_callback(_close, operators)
-            backend = _backend(office, _address_of(operators), api)
+            injector = settings.kubernetes.injector_listen
+            webhook = await _listen("injector_listen", injector) if injector else []
+            stack.push_async_callback(_close, webhook)
+            injection = None
+            if api is not None:
+                injection = open_injection(api, own_namespace(settings.kubernetes), settings.kubernetes, office)
+            backend = _backend(office, _address_of(operators), api, injection)
             nursery = await stack.enter_async_context(_bare_nursery())
             admin = settings.admin_socket or state.admin_socket
             serving = partial(serve_admin, max_connections=settings.limits.admin_connections)
@@ -110,9 +118,13 @@ async def serve(
         if api is not None:
             cluster = Cluster(api, own_namespace(settings.kubernetes), settings.kubernetes, office, backend)
             await nursery.start(run_cluster, cluster)
+        if injection is not None:
+            nursery.start_soon(injection.run, webhook)
         nursery.start_soon(_serve_observe, observe, office, settings, cluster)
         nursery.start_soon(OperatorsDoor(backend, office.metrics, office.limits).serve, operators)
-        running = Running(_address(push[0]), _address_of(observe), admin, backend.operators_listen)
+        running = Running(
+            _address(push[0]), _address_of(observe), admin, backend.operators_listen, _address_of(webhook)
+        )
         with _refusals():
             stack.enter_context(_run_file(state, running))
         _say_ready(office, running)
@@ -167,13 +179,16 @@ def _show_expiry(authority: IssuingAuthority, metrics: Metrics) -> None:
 def _make_room_for(limits: Limits) -> None:
     """Allow as many open files as links are allowed; what the system does not grant is met by pausing accept."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = limits.links + 2 * limits.unauthenticated_links + limits.operator_connections + OTHER_FILES
+    callers = limits.operator_connections + limits.injector_connections
+    wanted = limits.links + 2 * limits.unauthenticated_links + callers + OTHER_FILES
     granted = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < granted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (granted, hard))
 
 
-def _backend(office: Office, operators_listen: str | None, api: KubernetesApi | None) -> Backend:
+def _backend(
+    office: Office, operators_listen: str | None, api: KubernetesApi | None, injection: Injection | None
+) -> Backend:
     return Backend(
         trust_domain=office.trust_domain,
         store=office.store,
@@ -184,6 +199,7 @@ def _backend(office: Office, operators_listen: str | None, api: KubernetesApi | 
         lifetimes=office.lifetimes,
         operators_listen=operators_listen,
         contact=None if api is None else api.contact,
+        injection=injection,
     )
 
 
@@ -228,6 +244,7 @@ def _run_file(state: State, running: Running) -> Iterator[None]:
         "observe": running.observe,
         "admin": str(running.admin),
         "admin_listen": running.admin_listen,
+        "injector_listen": running.injector,
         "pid": os.getpid(),
     }
     state.write(RUN_FILE, json.dumps(content).encode("ascii") + b"\n")
@@ -245,6 +262,7 @@ def _say_ready(office: Office, running: Running) -> None:
             observe=running.observe,
             admin=str(running.admin),
             admin_listen=running.admin_listen,
+            injector_listen=running.injector,
             trust_domain=str(office.trust_domain),
             number=office.board.picture.number,
             software=SOFTWARE,

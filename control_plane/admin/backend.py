@@ -14,6 +14,7 @@ from attrs import Factory, frozen
 from certs.spiffe import TrustDomain
 from control_plane.advance import Advance
 from control_plane.authority import IssuingAuthority
+from control_plane.injector.injection import Injection
 from control_plane.kubernetes.contact import Contact
 from control_plane.push.links import Links
 from control_plane.settings import Lifetimes
@@ -37,6 +38,8 @@ class Backend:
     """Where operators connect over TLS, `IP:PORT`; None where they cannot."""
     contact: Contact | None = None
     """Whether the Kubernetes API server answers; None where there is no cluster."""
+    injection: Injection | None = None
+    """None where there is no cluster."""
     changing: trio.Lock = Factory(trio.Lock)
 
 

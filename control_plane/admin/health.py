@@ -16,6 +16,7 @@ from certs.bundle import TrustBundle
 from control_plane.admin.backend import Backend, in_thread
 from control_plane.admin.enforcement import enforces
 from control_plane.admin.policy_changes import stored_policy_set
+from control_plane.injector.registration import Registered
 from control_plane.kubernetes.contact import Contact
 from control_plane.push.links import LinkStatus
 from control_plane.store.errors import AuditBroken
@@ -60,6 +61,8 @@ class Gathered:
     audit: int | str
     contact: Contact | None = None
     """The Kubernetes API server, where there is one."""
+    registered: Registered | None = None
+    """How the injector's webhook is registered, where there is one."""
 
 
 async def checks(backend: Backend) -> list[dict[str, Any]]:
@@ -94,6 +97,7 @@ def gather(backend: Backend, links: Sequence[LinkStatus], now: datetime) -> Gath
         leases=backend.store.leases(),
         audit=audit,
         contact=backend.contact,
+        registered=_registered(backend),
     )
 
 
@@ -109,6 +113,7 @@ def examine(gathered: Gathered) -> list[Check]:
         _certificates(gathered),
         _destinations(gathered),
         *([_cluster(gathered.contact)] if gathered.contact is not None else []),
+        *([_injector(gathered.registered)] if gathered.registered is not None else []),
     ]
 
 
@@ -205,6 +210,24 @@ def _cluster(contact: Contact) -> Check:
         return Check("cluster", "ok", "the API server answers" if contact.ever else "the API server was not asked yet")
     advice = "what was read from it stays in force; new pods get no certificates until it is back"
     return Check("cluster", "warn", f"the API server is away: {contact.away}", advice)
+
+
+def _registered(backend: Backend) -> Registered | None:
+    registration = backend.injection and backend.injection.registration
+    return registration.status() if registration else None
+
+
+def _injector(registered: Registered) -> Check:
+    webhook = f"the webhook {registered.name}"
+    if registered.state == "current":
+        return Check("injector", "ok", f"{webhook} is registered, with the roots of today")
+    if registered.state == "missing":
+        advice = "install the chart, or name its MutatingWebhookConfiguration by --injector-webhook"
+        return Check("injector", "fail", f"{webhook} is not registered: new pods get no sidecar", advice)
+    if registered.state == "stale":
+        advice = "new pods of labelled namespaces are refused meanwhile: may the control plane patch that object?"
+        return Check("injector", "fail", f"{webhook} has other roots in its caBundle: {registered.detail}", advice)
+    return Check("injector", "warn", f"{webhook}: not known yet: {registered.detail}", "run this again")
 
 
 def _some(examples: Iterable[str]) -> str:

@@ -21,6 +21,7 @@ from control_plane import questions
 from control_plane.admin import health, plain
 from control_plane.admin.backend import Backend, in_thread
 from control_plane.admin.enforcement import Fleet, Target, target_of
+from control_plane.admin.injection import audited
 from control_plane.admin.operator_issuing import create_operator, operators
 from control_plane.admin.policy_changes import change_policies, stored_policy_set
 from control_plane.admin.problems import Problem
@@ -254,6 +255,7 @@ _ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("/v1/bans", "GET", _bans),
     ("/v1/bans", "POST", _ban),
     ("/v1/bans", "DELETE", _unban),
+    ("/v1/injection", "GET", audited),
     ("/v1/operators", "GET", operators),
     ("/v1/operators", "POST", create_operator),
     ("/v1/audit", "GET", _audit),

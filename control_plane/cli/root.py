@@ -29,6 +29,7 @@ COMMANDS = {
     "sidecars": "control_plane.cli.sidecars:sidecars",
     "check": "control_plane.cli.health:check",
     "ban": "control_plane.cli.ban:ban",
+    "injection": "control_plane.cli.injection:injection",
     "operator": "control_plane.cli.operator:operator",
     "context": "control_plane.cli.context:context",
     "audit": "control_plane.cli.audit:audit",

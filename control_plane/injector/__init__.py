@@ -22,4 +22,8 @@ And around it:
 webhook         the server that API servers call: TLS, HTTP, bounds; it hands bodies to review
 serving_certificate  what it shows them, replaced in time
 admission       what the log says of one admission
+registration    its caBundle, kept equal to the roots that are trusted
+injection       the two of them for one cluster, opened by the settings
+audit           which pods should be in the mesh and are not, and why: pure, over what listing asks of the API server
+listing         pods and namespaces as they are at this moment
 """

@@ -95,7 +95,7 @@ async def test_sigterm_stops_it_cleanly(start: Callable[[], Process]) -> None:
     process = start()
     line = await process.ready()
     run = json.loads((process.state / "run.json").read_text())
-    assert run == {key: line[key] for key in ("listen", "observe", "admin", "admin_listen", "pid")}
+    assert run == {key: line[key] for key in ("listen", "observe", "admin", "admin_listen", "injector_listen", "pid")}
     assert run["pid"] == process.popen.pid
     assert stat.S_IMODE((process.state / "run.json").stat().st_mode) == 0o600
     soft, hard = resource.prlimit(process.popen.pid, resource.RLIMIT_NOFILE)

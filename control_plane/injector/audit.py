@@ -1,0 +1,192 @@
+"""Which pods should be in the mesh and are not, and why. Pure: from pods, namespaces and links to a list.
+
+A pod should be in the mesh where its namespace is labelled, or where it has a sidecar. What is over, or is being
+deleted, is left out.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from attrs import frozen
+
+from certs.errors import SpiffeIdMalformed
+from certs.spiffe import TrustDomain
+
+LABEL = "doorward.dev/inject"
+INJECTED = "doorward.dev/injected"
+"""The annotation by which the injector says its version."""
+SIDECAR = "doorward-sidecar"
+SYSTEM_NAMESPACES = frozenset({"kube-system", "kube-public", "kube-node-lease"})
+OVER = frozenset({"Succeeded", "Failed"})
+
+
+class Reason(StrEnum):
+    """Why a pod is not in the mesh as it should be."""
+
+    OPTED_OUT = "opted_out"
+    HOST_NETWORK = "host_network"
+    NAMESPACE_EXCLUDED = "namespace_excluded"
+    BEFORE_LABEL = "before_label"
+    NOT_INJECTED = "not_injected"
+    NOT_READY = "not_ready"
+    NOT_CONNECTED = "not_connected"
+    OTHER_VERSION = "other_version"
+
+
+_ADVICE = {
+    Reason.OPTED_OUT: "take the label out of its template and restart it, if it is to be in the mesh",
+    Reason.HOST_NETWORK: f"run it without hostNetwork, or say so by the label {LABEL}=disabled",
+    Reason.NAMESPACE_EXCLUDED: f"take the label {LABEL} from its namespace, or its namespace out of the exclusions",
+    Reason.BEFORE_LABEL: "restart it: a sidecar comes with a new pod only",
+    Reason.NOT_INJECTED: "see `doorward check` for the webhook, then restart the pod",
+    Reason.NOT_READY: f"see why: kubectl -n {{namespace}} logs {{name}} -c {SIDECAR}",
+    Reason.NOT_CONNECTED: f"see why: kubectl -n {{namespace}} logs {{name}} -c {SIDECAR}",
+    Reason.OTHER_VERSION: "restart it: a sidecar comes with a new pod only",
+}
+
+
+@frozen
+class Namespace:
+    """What is looked at of a namespace. `labelled_since` is the latest that its label can have come; None: unknown."""
+
+    name: str
+    labelled: bool
+    labelled_since: datetime | None = None
+
+
+@frozen
+class Pod:
+    """What is looked at of a pod."""
+
+    namespace: str
+    name: str
+    service_account: str
+    addresses: tuple[str, ...]
+    opted_out: bool
+    host_network: bool
+    created: datetime
+    sidecar: bool
+    sidecar_ready: bool
+    version: str
+    """The version that injected it, "" where nothing did."""
+    over: bool
+
+
+@frozen
+class Audited:
+    """One pod that is, or should be, in the mesh. `reason` is None where everything is as it should be."""
+
+    namespace: str
+    name: str
+    identity: str
+    reason: Reason | None = None
+    detail: str = ""
+    advice: str = ""
+
+
+@frozen
+class Mesh:
+    """What pods are compared with. `connected` are identities with the addresses that they connect from."""
+
+    trust_domain: TrustDomain
+    version: str
+    connected: Collection[tuple[str, str]]
+    excluded: Collection[str] = SYSTEM_NAMESPACES
+    """Namespaces in which the webhook does nothing."""
+
+
+def audit(namespaces: Iterable[Namespace], pods: Iterable[Pod], mesh: Mesh) -> list[Audited]:
+    """Every pod that is or should be in the mesh, by namespace and name."""
+    known = {each.name: each for each in namespaces}
+    wanted = [pod for pod in pods if not pod.over and (pod.sidecar or _is_labelled(pod, known))]
+    return [_audited(pod, known, mesh) for pod in sorted(wanted, key=lambda each: (each.namespace, each.name))]
+
+
+def _is_labelled(pod: Pod, namespaces: Mapping[str, Namespace]) -> bool:
+    return pod.namespace in namespaces and namespaces[pod.namespace].labelled
+
+
+def _audited(pod: Pod, namespaces: Mapping[str, Namespace], mesh: Mesh) -> Audited:
+    identity = _identity(pod, mesh.trust_domain)
+    found = _within(pod, identity, mesh) if pod.sidecar else _outside(pod, namespaces[pod.namespace], mesh)
+    if found is None:
+        return Audited(pod.namespace, pod.name, identity)
+    reason, detail = found
+    advice = _ADVICE[reason].format(namespace=pod.namespace, name=pod.name)
+    return Audited(pod.namespace, pod.name, identity, reason, detail, advice)
+
+
+def _outside(pod: Pod, namespace: Namespace, mesh: Mesh) -> tuple[Reason, str]:
+    """Why a pod of a labelled namespace has no sidecar."""
+    if pod.opted_out:
+        return Reason.OPTED_OUT, f"its label {LABEL}=disabled keeps it out"
+    if pod.host_network:
+        return Reason.HOST_NETWORK, "it uses the host's network, where nothing can be redirected for one pod"
+    if pod.namespace in mesh.excluded:
+        return Reason.NAMESPACE_EXCLUDED, "the webhook leaves its namespace out, although that has the label"
+    since = namespace.labelled_since
+    if since is not None and pod.created <= since:
+        return Reason.BEFORE_LABEL, f"it was created at {_moment(pod.created)}, its namespace labelled later"
+    return Reason.NOT_INJECTED, f"it was created at {_moment(pod.created)}, while the webhook did not act"
+
+
+def _within(pod: Pod, identity: str, mesh: Mesh) -> tuple[Reason, str] | None:
+    """What is wrong with a pod that has a sidecar; None for nothing."""
+    if not pod.sidecar_ready:
+        return Reason.NOT_READY, "its sidecar is not ready"
+    if not any((identity, address) in mesh.connected for address in pod.addresses):
+        return Reason.NOT_CONNECTED, "its sidecar is not connected to this control plane"
+    if pod.version and pod.version != mesh.version:
+        return Reason.OTHER_VERSION, f"its sidecar is of version {pod.version[:40]}, this is {mesh.version}"
+    return None
+
+
+def _identity(pod: Pod, trust_domain: TrustDomain) -> str:
+    """Its SPIFFE ID; "" where its names make none."""
+    try:
+        return str(trust_domain.workload(pod.namespace, pod.service_account))
+    except SpiffeIdMalformed:
+        return ""
+
+
+def _moment(time: datetime) -> str:
+    return f"{time:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def read_namespace(found: dict[str, Any]) -> Namespace:
+    """From a Namespace of the API server (v1)."""
+    metadata = found["metadata"]
+    labelled = metadata.get("labels", {}).get(LABEL) == "enabled"
+    return Namespace(metadata["name"], labelled, _labelled_since(metadata) if labelled else None)
+
+
+def _labelled_since(metadata: dict[str, Any]) -> datetime | None:
+    """When whoever set the label last changed something of the namespace, as its managedFields say."""
+    times = [
+        each["time"]
+        for each in metadata.get("managedFields", ())
+        if "time" in each and f"f:{LABEL}" in each.get("fieldsV1", {}).get("f:metadata", {}).get("f:labels", {})
+    ]
+    return max(map(datetime.fromisoformat, times), default=None)
+
+
+def read_pod(found: dict[str, Any]) -> Pod:
+    """From a Pod of the API server (v1)."""
+    metadata, spec, status = found["metadata"], found["spec"], found.get("status", {})
+    containers = [*spec.get("containers", ()), *spec.get("initContainers", ())]
+    statuses = [*status.get("containerStatuses", ()), *status.get("initContainerStatuses", ())]
+    return Pod(
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        service_account=spec.get("serviceAccountName", "default"),
+        addresses=tuple(each["ip"] for each in status.get("podIPs", ())),
+        opted_out=metadata.get("labels", {}).get(LABEL) == "disabled",
+        host_network=spec.get("hostNetwork") is True,
+        created=datetime.fromisoformat(metadata["creationTimestamp"]),
+        sidecar=any(each["name"] == SIDECAR for each in containers),
+        sidecar_ready=any(each["name"] == SIDECAR and each.get("ready") is True for each in statuses),
+        version=metadata.get("annotations", {}).get(INJECTED, ""),
+        over=status.get("phase") in OVER or "deletionTimestamp" in metadata,
+    )
