@@ -64,9 +64,11 @@ def _meant(proxy: Proxy, sock: trio.socket.SocketType) -> Inbound:
     """The application's port that the caller dialled. Raises Refused.
 
     The application is dialled from its own address: so it has to be one of this machine's, and what listens on
-    loopback only, or trusts who comes from there, stays out of reach (law 7).
+    loopback only, or trusts who comes from there, stays out of reach (law 7). A call of this pod to itself was not
+    redirected: our own outbound side says what it was meant for.
     """
-    original = _original(sock)
+    from_here = proxy.dialled.meant((peername(sock), sock.getsockname()[:2]))
+    original = Address(*from_here) if from_here else _original(sock)
     if ip_address(original.host).is_loopback:
         raise Refused(Reason.NO_ORIGINAL_DESTINATION, f"{original} is out of reach for other pods")
     if explicit := next((each for each in proxy.settings.inbound if _is_for(each, original)), None):

@@ -68,7 +68,7 @@ async def connect_mesh(proxy: Proxy, endpoint: Endpoint, alpn: Sequence[bytes]) 
     """Dial one endpoint, shake hands and verify that its identity answers. Raises UpstreamFailed or NotReady."""
     view, svid = proxy.mesh.current()
     generation, context = proxy.mesh.generation, proxy.mesh.client_context(tuple(alpn))
-    plain = await dial_upstream(proxy, Address(endpoint.address, endpoint.mesh_port))
+    plain = await _dial_endpoint(proxy, Address(endpoint.address, endpoint.mesh_port))
     stream = TlsStream(plain.socket, context, server_side=False)
     try:
         await _shake_hands(stream, proxy)
@@ -114,11 +114,29 @@ def _leads_to(stream: PlainStream, listener: Address) -> bool:
     return here and ip_address(host).version == bound.version  # [::] of ours takes no IPv4
 
 
-async def dial_upstream(proxy: Proxy, address: Address, *, source: str | None = None) -> PlainStream:
-    """Dial within --dial-timeout, from the local IP address `source` where it is given. Raises UpstreamFailed."""
-    deadline = proxy.limits.dial_timeout
+async def _dial_endpoint(proxy: Proxy, address: Address) -> PlainStream:
+    """Where the endpoint is in this pod, nothing redirects the connection: so it goes to our own inbound port.
+
+    Raises UpstreamFailed.
+    """
+    if proxy.settings.transparent and sockets.is_own(address.host):
+        door = Address(address.host, proxy.settings.transparent_inbound_port)
+        return await dial_upstream(proxy, door, meant=address)
+    return await dial_upstream(proxy, address)
+
+
+async def dial_upstream(
+    proxy: Proxy, address: Address, *, source: str | None = None, meant: Address | None = None
+) -> PlainStream:
+    """Dial within --dial-timeout, from the local IP address `source` where it is given. Raises UpstreamFailed.
+
+    `meant` is what sidecar.transparent finds as the original destination, where it is the one who accepts.
+    """
+    deadline, told = proxy.limits.dial_timeout, (meant.host, meant.port) if meant else None
     try:
-        return await dial(address.host, address.port, deadline=deadline, source=source, dialled=proxy.dialled)
+        return await dial(
+            address.host, address.port, deadline=deadline, source=source, dialled=proxy.dialled, meant=told
+        )
     except ConnectRefused as error:
         raise UpstreamFailed(Reason.UPSTREAM_REFUSED, str(error)) from None
     except ConnectTimeout as error:

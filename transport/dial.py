@@ -4,7 +4,7 @@ import errno
 import os
 import socket
 from typing import Any, Final
-from weakref import WeakValueDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import trio
 
@@ -25,32 +25,50 @@ class Dialled:
 
     def __init__(self) -> None:
         self._open: WeakValueDictionary[tuple[Peername, Peername], trio.socket.SocketType] = WeakValueDictionary()
+        self._meant: WeakKeyDictionary[trio.socket.SocketType, Peername] = WeakKeyDictionary()
 
-    def add(self, sock: trio.socket.SocketType, far: Peername) -> None:
-        """Know a socket that is connecting to `far`, for as long as it is open."""
+    def add(self, sock: trio.socket.SocketType, far: Peername, meant: Peername | None = None) -> None:
+        """Know a socket that is connecting to `far`, for as long as it is open; see dial() about `meant`."""
         host, port, *_ = sock.getsockname()
         self._open[(plain_address(host), port), far] = sock
+        if meant is not None:
+            self._meant[sock] = meant
 
     def __contains__(self, ends: tuple[Peername, Peername]) -> bool:
         """Whether a connection from the first of `ends` to the second one is open."""
+        return self._find(ends) is not None
+
+    def meant(self, ends: tuple[Peername, Peername]) -> Peername | None:
+        """What was meant by the open connection from the first of `ends` to the second one, where that was said."""
+        sock = self._find(ends)
+        return None if sock is None else self._meant.get(sock)
+
+    def _find(self, ends: tuple[Peername, Peername]) -> trio.socket.SocketType | None:
         near, (host, port) = ends
         sock = self._open.get((near, (plain_address(host), port)))
-        return sock is not None and sock.fileno() != -1
+        return sock if sock is not None and sock.fileno() != -1 else None
 
 
 async def dial(
-    address: str, port: int, *, deadline: float, source: str | None = None, dialled: Dialled | None = None
+    address: str,
+    port: int,
+    *,
+    deadline: float,
+    source: str | None = None,
+    dialled: Dialled | None = None,
+    meant: Peername | None = None,
 ) -> PlainStream:
     """Connect to an IP address or host name within `deadline` seconds, trying each address of a name in turn.
 
     `source` is the local IP address to connect from, the kernel's choice where it is None; `dialled` is told of the
-    connection. Raises ConnectRefused, ConnectTimeout or ConnectUnreachable; the error of the last address tried.
+    connection, and for the one who accepts it in this process what it is `meant` for. Raises ConnectRefused,
+    ConnectTimeout or ConnectUnreachable; the error of the last address tried.
     """
     with trio.move_on_after(deadline):
         failure: ConnectFailed = ConnectUnreachable(f"{address}:{port}: the name has no address")
         for family, target in await _resolve(address, port):
             try:
-                return PlainStream(await _connect(family, target, source, dialled))
+                return PlainStream(await _connect(family, target, source, dialled, meant))
             except OSError as error:
                 failure = _translated(error, address, port)
         raise failure
@@ -66,7 +84,7 @@ async def _resolve(address: str, port: int) -> list[tuple[int, tuple[Any, ...]]]
 
 
 async def _connect(
-    family: int, target: tuple[Any, ...], source: str | None, dialled: Dialled | None
+    family: int, target: tuple[Any, ...], source: str | None, dialled: Dialled | None, meant: Peername | None
 ) -> trio.socket.SocketType:
     raw = socket.socket(family, socket.SOCK_STREAM)
     raw.setblocking(False)
@@ -79,7 +97,7 @@ async def _connect(
         code = raw.connect_ex(target)
         if code in (0, errno.EINPROGRESS):
             if dialled is not None:
-                dialled.add(sock, (plain_address(target[0]), target[1]))
+                dialled.add(sock, (plain_address(target[0]), target[1]), meant)
             await trio.lowlevel.wait_writable(raw)
             code = raw.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:

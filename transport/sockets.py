@@ -50,6 +50,17 @@ def plain_address(host: str) -> str:
     return str(getattr(address, "ipv4_mapped", None) or address)
 
 
+def is_own(host: str) -> bool:
+    """Whether an IP address is one of this machine's: the kernel would reach it from that same address."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.connect((host, 9))  # any port: nothing is sent
+            return plain_address(sock.getsockname()[0]) == plain_address(host)
+    except OSError:
+        return False
+
+
 def reset_unless_closed(sock: trio.socket.SocketType) -> None:
     """From now on any close but close() is a reset: also the kernel's, where this process is killed."""
     with suppress(OSError):

@@ -36,6 +36,7 @@ from tests.support.transparent import (
     UNDECLARED,
     WEB,
     Pods,
+    answer,
     open_pods,
     redirect,
     say,
@@ -57,6 +58,14 @@ metadata: {name: checkout-calls-both, namespace: shop}
 spec:
   to: {workload: both}
   from: [{workload: checkout}]
+"""
+TO_ITSELF = """
+apiVersion: doorward.dev/v1
+kind: AllowPolicy
+metadata: {name: alone-calls-itself, namespace: shop}
+spec:
+  to: {workload: alone}
+  from: [{workload: alone}]
 """
 FROM_OUTSIDE = """
 apiVersion: doorward.dev/v1
@@ -279,14 +288,40 @@ async def test_an_application_that_calls_from_a_port_of_its_sidecar_is_not_taken
     await recorded(sidecar, "upstream_unreachable", original=f"{pods.outside.ipv4}:{WEB}")  # no port left to dial from
 
 
+@pytest.mark.parametrize("version", ["ipv4", "ipv6"])
+async def test_a_call_that_leads_back_to_the_same_pod_is_a_call_like_any_other(pods: Pods, version: str) -> None:
+    pod = await pods.network.pod("alone")
+    host: str = getattr(pod, version)
+    options = ["--ports", f"{HTTP}/http", "--ports", f"{TCP}/tcp", "--advertise", host]
+    for local, port in ((9001, HTTP), (9002, TCP)):
+        options += ["--outbound", f"127.0.0.1:{local}=shop/alone:{port}"]
+    sidecar = await start_transparent(pods.mesh, pod, "shop/alone", *options)
+    async with trio.open_nursery() as nursery:
+        for port in (HTTP, TCP):
+            nursery.start_soon(trio.serve_listeners, partial(answer, pods, port), [await pod.listen(port)])
+        get = GET.replace(b"payments", b"localhost")
+        while "no_endpoint" in (said := await say(pod, "127.0.0.1", 9001, get)):  # it is being dialled back
+            await trio.sleep(0.05)
+        assert said.startswith("HTTP/1.1 403")
+        assert await say(pod, "127.0.0.1", 9002, b"no HTTP") in ENDED
+        assert pods.seen == []
+        await pods.apply(TO_ITSELF)
+        assert await say(pod, "127.0.0.1", 9001, get) == OK
+        assert await say(pod, "127.0.0.1", 9002, b"no HTTP") == OK
+        assert [(each.port, each.address) for each in pods.seen] == [(HTTP, host), (TCP, host)]
+        own = "spiffe://cluster.local/ns/shop/sa/alone"
+        await recorded(sidecar, "allowed_by_policy", source=own, destination=own, peer_address=host)
+        nursery.cancel_scope.cancel()
+
+
 async def test_an_explicit_listener_of_a_redirected_pod_leads_where_it_says(pods: Pods, nursery: trio.Nursery) -> None:
-    async def answer(stream: trio.SocketStream) -> None:
+    async def close_at_once(stream: trio.SocketStream) -> None:
         async with stream:
             await stream.receive_some()
             await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
 
     pod, sidecar = await pods.another("shop/both", "--inbound", f"0.0.0.0:9443=127.0.0.1:{HTTP}/http")
-    nursery.start_soon(trio.serve_listeners, answer, [await pod.listen(HTTP, "127.0.0.1")])
+    nursery.start_soon(trio.serve_listeners, close_at_once, [await pod.listen(HTTP, "127.0.0.1")])
     await pods.apply(TO_BOTH)
     assert await say(pods.client, pod.ipv4, HTTP) == OK
     await recorded(sidecar, "allowed_by_policy", source="spiffe://cluster.local/ns/shop/sa/checkout")

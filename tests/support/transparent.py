@@ -140,10 +140,10 @@ async def _start_applications(pods: Pods, nursery: trio.Nursery) -> None:
     listening = [(pods.server, port, "::") for port in (HTTP, TCP, UNDECLARED)]
     listening += [(pods.server, DEBUG, "127.0.0.1"), (pods.server, DEBUG, "::1"), (pods.outside, WEB, "::")]
     for pod, port, host in listening:
-        nursery.start_soon(trio.serve_listeners, partial(_answer, pods, port), [await pod.listen(port, host)])
+        nursery.start_soon(trio.serve_listeners, partial(answer, pods, port), [await pod.listen(port, host)])
 
 
-async def _answer(pods: Pods, port: int, stream: trio.SocketStream) -> None:
+async def answer(pods: Pods, port: int, stream: trio.SocketStream) -> None:
     """Keep what came, and answer it once, in HTTP, which no raw TCP client minds; then wait for the other end."""
     try:
         async with stream:

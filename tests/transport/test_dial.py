@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from transport import ConnectRefused, ConnectTimeout, ConnectUnreachable, Dialled, dial, original_destination
-from transport.sockets import Peername
+from transport.sockets import Peername, is_own
 
 
 async def free_port() -> int:
@@ -93,8 +93,8 @@ async def test_a_dialled_connection_is_known_before_it_can_be_accepted_and_until
 
 async def test_what_failed_to_connect_is_not_known() -> None:
     class Noting(Dialled):
-        def add(self, sock: trio.socket.SocketType, far: Peername) -> None:
-            super().add(sock, far)
+        def add(self, sock: trio.socket.SocketType, far: Peername, meant: Peername | None = None) -> None:
+            super().add(sock, far, meant)
             known.append((sock.getsockname(), far))
             assert known[0] in dialled
 
@@ -115,6 +115,27 @@ async def test_connections_of_one_near_end_are_told_apart_by_where_they_lead() -
         assert (ends[0][0], ends[1][1]) not in dialled
         for stream in streams:
             stream.abort()
+
+
+async def test_the_one_who_accepts_is_told_what_was_meant_for_as_long_as_it_is_open() -> None:
+    dialled = Dialled()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        at = listening.getsockname()
+        said = await dial(*at, deadline=5, dialled=dialled, meant=("10.0.0.7", 8080))
+        silent = await dial(*at, deadline=5, dialled=dialled)
+        ends = [(stream.socket.getsockname(), at) for stream in (said, silent)]
+        assert [dialled.meant(each) for each in ends] == [("10.0.0.7", 8080), None]
+        assert dialled.meant((("127.0.0.1", 1), at)) is None, "somebody else's"
+        for stream in (said, silent):
+            stream.abort()
+        assert dialled.meant(ends[0]) is None
+
+
+@pytest.mark.parametrize(
+    ("host", "own"), [("127.0.0.1", True), ("::1", True), ("192.0.2.1", False), ("2001:db8::1", False), ("name", False)]
+)
+def test_an_address_is_this_machines_or_not(host: str, own: bool) -> None:
+    assert is_own(host) is own
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
