@@ -1,26 +1,29 @@
 """The certificate authority of one control plane: a root that signs little, an issuing intermediate that signs leaves.
 
-    root.key, root.pem        made on the first run; or a CA of your own, given by path
+    root.key, root.pem        made on the first run, unless a CA of your own is given
+    given-roots.pem           the roots of the CAs that were given, the newest first; never their keys
     issuer.key, issuer.pem    the intermediate with its chain up to the root; replaced at half of its life
 
 Only the intermediate is needed from day to day: take `root.key` away to keep the root offline, and bring it back before
-the intermediate ends. A CA given by path takes over on the next start while the state's own root stays trusted, so that
-certificates that it issued are good until they end. The control plane's own SVID and its key are never written down.
+the intermediate ends. A CA that is given (by path, or from a Secret) takes over on the next start. The state's own root
+and those given before stay trusted until they end, so that certificates that they issued are good until then. The
+control plane's own SVID and its key are never written down.
 """
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Final, Self
 
-from attrs import define, field
+from attrs import define, field, frozen
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from OpenSSL import SSL
 
 from certs.authority import BACKDATE, Authority
-from certs.bundle import TrustBundle, root_fingerprint
+from certs.bundle import TrustBundle, root_domain, root_fingerprint
 from certs.certificate import load_pem
-from certs.errors import CertsError, KeyRefused
+from certs.errors import BundleMalformed, CertsError, KeyRefused
 from certs.keys import new_key
 from certs.spiffe import SpiffeId, TrustDomain
 from certs.svid import Svid
@@ -28,9 +31,33 @@ from certs.tls import server_context
 from control_plane.settings import Lifetimes
 from control_plane.state import State
 
+GIVEN_ROOTS: Final = "given-roots.pem"
+
 
 class AuthorityRefused(Exception):
     """The CA cannot be used. The message says why and what to do."""
+
+
+@frozen
+class GivenCa:
+    """A CA of your own, in PEM: its chain up to the root, and its key. `source` and `advice` are for messages."""
+
+    chain: bytes
+    key: bytes = field(repr=False)
+    source: str
+    """Where it is from, such as `the Secret doorward/doorward-ca`."""
+    advice: str = "give a CA whose root carries the URI SAN of this trust domain"
+    """How to make one that can be used."""
+
+    @classmethod
+    def from_files(cls, certificate: Path, key: Path) -> Self:
+        """Read both files. Raises AuthorityRefused."""
+        try:
+            if key.stat().st_mode & 0o007:
+                raise AuthorityRefused(f"{key} can be used by everybody on this machine: run chmod o= {key}")
+            return cls(certificate.read_bytes(), key.read_bytes(), str(certificate))
+        except OSError as error:
+            raise AuthorityRefused(f"the given CA cannot be read: {error}") from error
 
 
 @define(eq=False)
@@ -116,51 +143,50 @@ def open_authority(
     state: State,
     trust_domain: TrustDomain,
     clock: Callable[[], datetime],
-    ca_certificate: Path | None = None,
-    ca_key: Path | None = None,
+    given: GivenCa | None = None,
     *,
     lifetimes: Lifetimes | None = None,
 ) -> IssuingAuthority:
-    """Read the CA from the state directory or the given files, making what an empty directory lacks.
+    """Read the CA from the state directory, making what an empty one lacks; or take the one that is given.
 
     `clock` gives aware UTC times. Raises AuthorityRefused, and StateRefused for files that others may read.
     """
     lifetimes = lifetimes or Lifetimes()
     now = clock()
     try:
-        own_roots = _stored_roots(state)
-        if ca_certificate is not None and ca_key is not None:
-            signer: Authority | None = _given(ca_certificate, ca_key)
+        own_roots, given_roots = _stored_roots(state), _stored_roots(state, GIVEN_ROOTS)
+        if given is not None:
+            signer: Authority | None = Authority.load(given.key, given.chain)
         else:
             signer = _stored_signer(state, trust_domain, own_roots, now, lifetimes)
             own_roots = own_roots or _stored_roots(state)
         root = signer.root if signer else own_roots[0]
+        _check(root, trust_domain, now)
         issuer = _usable_issuer(state, root, signer, now, lifetimes)
         svid = _own_svid(issuer, trust_domain, now, lifetimes)
-        bundle = TrustBundle((root, *(each for each in own_roots if each.not_valid_after_utc > now)))
+        former = [each for each in (*own_roots, *given_roots) if each.not_valid_after_utc > now]
+        bundle = TrustBundle((root, *former))
     except CertsError as error:
-        raise AuthorityRefused(f"the CA in {state.path} cannot be used: {error}") from error
-    _check(issuer, trust_domain, root, now)
+        source, advice = (given.source, f"; {given.advice}") if given else (str(state.path), "")
+        raise AuthorityRefused(f"the CA in {source} cannot be used: {error}{advice}") from error
+    if given is not None:
+        _remember(state, root, given_roots)
     return IssuingAuthority(trust_domain, bundle, issuer, svid, signer, state, clock, lifetimes)
 
 
-def _check(issuer: Authority, trust_domain: TrustDomain, root: x509.Certificate, now: datetime) -> None:
-    if issuer.trust_domain != trust_domain:
-        raise AuthorityRefused(
-            f"the CA is that of the trust domain {issuer.trust_domain}, not {trust_domain}: "
-            "give a CA whose certificate carries the URI SAN of this trust domain"
-        )
+def _check(root: x509.Certificate, trust_domain: TrustDomain, now: datetime) -> None:
+    """Raises BundleMalformed."""
+    domain = root_domain(root)
+    if domain != trust_domain:
+        raise BundleMalformed(f"its root is that of the trust domain {domain}, not {trust_domain}")
     if root.not_valid_after_utc <= now:
-        raise AuthorityRefused(f"the CA's root ended at {root.not_valid_after_utc:%Y-%m-%d %H:%M} UTC: give a new CA")
+        raise BundleMalformed(f"its root ended at {root.not_valid_after_utc:%Y-%m-%d %H:%M} UTC: give a new CA")
 
 
-def _given(certificate: Path, key: Path) -> Authority:
-    try:
-        if key.stat().st_mode & 0o007:
-            raise AuthorityRefused(f"{key} can be used by everybody on this machine: run chmod o= {key}")
-        return Authority.load(key.read_bytes(), certificate.read_bytes())
-    except OSError as error:
-        raise AuthorityRefused(f"the given CA cannot be read: {error}") from error
+def _remember(state: State, root: x509.Certificate, before: tuple[x509.Certificate, ...]) -> None:
+    """Keep the root of the given CA, so that it stays trusted once another one is given."""
+    if before[:1] != (root,):
+        state.write(GIVEN_ROOTS, TrustBundle((root, *before)).to_pem())
 
 
 def known_roots(state: State) -> list[str]:
@@ -174,8 +200,8 @@ def known_roots(state: State) -> list[str]:
         raise AuthorityRefused(f"the CA in {state.path} cannot be used: {error}") from error
 
 
-def _stored_roots(state: State) -> tuple[x509.Certificate, ...]:
-    pem = state.read("root.pem")
+def _stored_roots(state: State, file: str = "root.pem") -> tuple[x509.Certificate, ...]:
+    pem = state.read(file)
     return () if pem is None else TrustBundle.from_pem(pem).all_roots
 
 

@@ -22,17 +22,20 @@ import trio
 from attrs import frozen
 
 from certs.bundle import root_fingerprint
+from certs.spiffe import TrustDomain
 from control_plane import log as process_log
 from control_plane.admin.backend import Backend
 from control_plane.admin.operators import OperatorsDoor
 from control_plane.admin.server import serve as serve_admin
 from control_plane.admin.unix_socket import SocketRefused
 from control_plane.advance import Advance
-from control_plane.authority import AuthorityRefused, IssuingAuthority, known_roots, open_authority
+from control_plane.authority import AuthorityRefused, GivenCa, IssuingAuthority, known_roots, open_authority
 from control_plane.cluster import Cluster, open_api, own_namespace, run_cluster
 from control_plane.housekeeping import expire_leases, renew_authority
 from control_plane.injector.injection import Injection, open_injection
 from control_plane.kubernetes.api import KubernetesApi
+from control_plane.kubernetes.ca_secret import open_ca_secret
+from control_plane.kubernetes.token_review import TokenReviewer
 from control_plane.log import fields
 from control_plane.metrics import Metrics
 from control_plane.observe import serve_observe
@@ -92,7 +95,7 @@ async def serve(
             api = open_api(settings.kubernetes, metrics)
             if api is not None:
                 stack.push_async_callback(api.close)
-            office = await _open_office(settings, state, metrics, stack)
+            office = await _open_office(settings, state, metrics, api, stack)
             push = await _listen("listen", settings.listen)
             stack.push_async_callback(_close, push)
             observe = await _listen("observe", settings.observe) if settings.observe else []
@@ -132,16 +135,18 @@ async def serve(
         await trio.sleep_forever()
 
 
-async def _open_office(settings: ControlPlaneSettings, state: State, metrics: Metrics, stack: AsyncExitStack) -> Office:
+async def _open_office(
+    settings: ControlPlaneSettings, state: State, metrics: Metrics, api: KubernetesApi | None, stack: AsyncExitStack
+) -> Office:
     """Raises StoreError, AuthorityRefused, StateRefused."""
     domain, url = state.trust_domain, settings.store_url or state.store_url
-    ca = settings.ca_certificate, settings.ca_key
-    roots = None if settings.ca_certificate else known_roots(state)
+    given = await _given_ca(settings, domain, api)
+    roots = None if given else known_roots(state)
     if roots and settings.store_url is None:
         state.require(STORE_FILE)
     store = await in_thread(lambda: Store.open(url, trust_domain=domain, clock=_now, roots=roots))
     stack.callback(store.close)  # not in a thread: at the end this is cancelled, and nothing else runs by then
-    authority = await in_thread(lambda: open_authority(state, domain, _now, *ca, lifetimes=settings.lifetimes))
+    authority = await in_thread(lambda: open_authority(state, domain, _now, given, lifetimes=settings.lifetimes))
     fingerprints = [root_fingerprint(root) for root in authority.bundle.all_roots]
     await in_thread(lambda: store.note_roots(fingerprints))
     await in_thread(lambda: store.record("doorward", "control_plane.started", _own_certificates(authority)))
@@ -162,7 +167,26 @@ async def _open_office(settings: ControlPlaneSettings, state: State, metrics: Me
         limits=settings.limits,
         instance=secrets.token_hex(8),
         proofs=trio.CapacityLimiter(settings.limits.proofs_at_once),
+        reviewer=None if api is None else _reviewer(settings, api),
     )
+
+
+async def _given_ca(settings: ControlPlaneSettings, domain: TrustDomain, api: KubernetesApi | None) -> GivenCa | None:
+    """The CA of one's own, where there is one. Raises AuthorityRefused."""
+    cluster, certificate, key = settings.kubernetes, settings.ca_certificate, settings.ca_key
+    if api is not None and cluster.ca_secret is not None:
+        lifetime = settings.lifetimes.root
+        return await open_ca_secret(
+            api, own_namespace(cluster), cluster.ca_secret, domain, now=_now(), lifetime=lifetime
+        )
+    if certificate is not None and key is not None:
+        return await in_thread(lambda: GivenCa.from_files(certificate, key))
+    return None
+
+
+def _reviewer(settings: ControlPlaneSettings, api: KubernetesApi) -> TokenReviewer:
+    limits = settings.limits
+    return TokenReviewer(api, settings.kubernetes.token_audience, limits.reviews_at_once, limits.review_timeout)
 
 
 def _show_expiry(authority: IssuingAuthority, metrics: Metrics) -> None:

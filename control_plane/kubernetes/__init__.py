@@ -5,6 +5,7 @@
     contact         whether the API server is there, said and counted once for all who ask it
     errors          what a request can end in
     token_review    which pod a service-account token speaks for
+    ca_secret       the CA in a Secret, made where it is missing
     watching        Watched: one kind of object as it is now, by list and watch
 
 Data flows: watching -> api -> the API server, and its events back into `Watched.objects`, which others read.

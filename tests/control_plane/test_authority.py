@@ -12,7 +12,7 @@ from certs.errors import CannotIssue, CertificateExpired
 from certs.keys import new_key
 from certs.spiffe import TrustDomain
 from certs.verify import Peer, verify_chain
-from control_plane.authority import AuthorityRefused, IssuingAuthority, open_authority
+from control_plane.authority import AuthorityRefused, GivenCa, IssuingAuthority, open_authority
 from control_plane.settings import Lifetimes
 from control_plane.state import State
 
@@ -180,37 +180,60 @@ class TestGivenCa:
         key.write_bytes(authority.key_pem())
         return certificate, key
 
+    def given(self, authority: Authority) -> GivenCa:
+        return GivenCa(authority.chain_pem(), authority.key_pem(), "the Secret doorward/ca", "make a better one")
+
     @pytest.fixture
     def own(self) -> Authority:
         return Authority.new_root(DOMAIN, now=START, lifetime=timedelta(days=100))
 
     def test_it_signs_the_intermediate(self, state: State, clock: Clock, tmp_path: Path, own: Authority) -> None:
-        authority = open_authority(state, DOMAIN, clock, *self.write(tmp_path, own))
+        authority = open_authority(state, DOMAIN, clock, GivenCa.from_files(*self.write(tmp_path, own)))
         assert issued(authority, own.bundle, clock()).id == CHECKOUT
         assert state.read("root.key") is None
 
-    def test_the_state_s_own_root_stays_trusted(
-        self, state: State, clock: Clock, tmp_path: Path, own: Authority
-    ) -> None:
+    def test_its_key_is_written_nowhere(self, state: State, clock: Clock, own: Authority) -> None:
+        open_authority(state, DOMAIN, clock, self.given(own))
+        secret = own.key_pem().splitlines()[1]
+        assert [file.name for file in state.path.iterdir() if secret in file.read_bytes()] == []
+        assert secret.decode() not in repr(self.given(own))
+
+    def test_the_state_s_own_root_stays_trusted(self, state: State, clock: Clock, own: Authority) -> None:
         before = open_authority(state, DOMAIN, clock)
         leaf = before.issue(new_key().public_key(), CHECKOUT)
-        authority = open_authority(state, DOMAIN, clock, *self.write(tmp_path, own))
+        authority = open_authority(state, DOMAIN, clock, self.given(own))
         assert issued(authority, own.bundle, clock()).id == CHECKOUT
         assert verify_chain(leaf, authority.bundle, clock()).id == CHECKOUT
 
-    def test_one_of_another_trust_domain_is_refused(self, state: State, clock: Clock, tmp_path: Path) -> None:
-        other = Authority.new_root(TrustDomain("partner.example"), now=START, lifetime=timedelta(days=1))
-        with pytest.raises(AuthorityRefused, match="partner"):
-            open_authority(state, DOMAIN, clock, *self.write(tmp_path, other))
+    def test_one_given_before_stays_trusted_until_it_ends(self, state: State, clock: Clock, own: Authority) -> None:
+        leaf = open_authority(state, DOMAIN, clock, self.given(own)).issue(new_key().public_key(), CHECKOUT)
+        newer = Authority.new_root(DOMAIN, now=START, lifetime=timedelta(days=300))
+        for _ in range(2):
+            authority = open_authority(state, DOMAIN, clock, self.given(newer))
+            assert authority.bundle.all_roots == (newer.root, own.root)
+            assert issued(authority, newer.bundle, clock()).id == CHECKOUT
+            assert verify_chain(leaf, authority.bundle, clock()).id == CHECKOUT
+        clock.now = START + timedelta(days=101)
+        assert open_authority(state, DOMAIN, clock, self.given(newer)).bundle.all_roots == (newer.root,)
 
-    def test_a_key_that_everybody_can_read_is_refused(
-        self, state: State, clock: Clock, tmp_path: Path, own: Authority
-    ) -> None:
+    def test_one_of_another_trust_domain_is_refused_and_changes_nothing(self, state: State, clock: Clock) -> None:
+        other = Authority.new_root(TrustDomain("partner.example"), now=START, lifetime=timedelta(days=1))
+        with pytest.raises(AuthorityRefused, match=r"the Secret doorward/ca .*partner.*; make a better one"):
+            open_authority(state, DOMAIN, clock, self.given(other))
+        assert not any(files(state).values())
+        assert state.read("given-roots.pem") is None
+
+    def test_an_ended_one_is_refused(self, state: State, clock: Clock, own: Authority) -> None:
+        clock.now = START + timedelta(days=100)
+        with pytest.raises(AuthorityRefused, match="its root ended at"):
+            open_authority(state, DOMAIN, clock, self.given(own))
+
+    def test_a_key_that_everybody_can_read_is_refused(self, tmp_path: Path, own: Authority) -> None:
         certificate, key = self.write(tmp_path, own)
         key.chmod(0o644)
         with pytest.raises(AuthorityRefused, match="chmod"):
-            open_authority(state, DOMAIN, clock, certificate, key)
+            GivenCa.from_files(certificate, key)
 
-    def test_a_missing_file_is_refused(self, state: State, clock: Clock, tmp_path: Path) -> None:
+    def test_a_missing_file_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(AuthorityRefused, match="cannot be read"):
-            open_authority(state, DOMAIN, clock, tmp_path / "no.pem", tmp_path / "no.key")
+            GivenCa.from_files(tmp_path / "no.pem", tmp_path / "no.key")
