@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help demo test test-slow test-image sbom fuzz check format lock peers clean
+.PHONY: help demo test test-slow test-image test-kubernetes kubernetes-assets sbom fuzz check format lock peers clean
 .DEFAULT_GOAL := help
 
 help: ## say what can be made
@@ -23,12 +23,19 @@ demo: $(READY) ## run the mesh on this machine and watch it work (ONCE=1: once, 
 
 test: $(READY) ## run every test that this machine can run
 	$(BIN)/python -m pytest --numprocesses=auto
+	@echo "left out: make test-slow (load and faults, minutes), make test-kubernetes (a real API server; Go, root), make test-image (debootstrap, root)"
 
 test-slow: $(READY) ## what takes minutes: load, faults and floods against live processes
 	$(BIN)/python -m pytest --numprocesses=auto -m slow -o faulthandler_timeout=300 tests/slow
 
 test-image: $(READY) ## make both images by the steps of the Dockerfile, without a container engine, and use them (Debian, root)
 	$(BIN)/python -m pytest -m image tests/image
+
+test-kubernetes: $(READY) kubernetes-assets ## what needs a real Kubernetes API server and helm (root)
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile -m kubernetes -o faulthandler_timeout=300 tests/kubernetes
+
+kubernetes-assets: $(READY) ## build kube-apiserver, etcd, kubectl and helm once, into ~/.cache/doorward (Go)
+	@$(BIN)/python -m tests.support.assets
 
 fuzz: $(READY) ## every property test with fresh random examples, again and again (SECONDS=300)
 	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),300)

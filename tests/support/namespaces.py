@@ -161,28 +161,38 @@ class Network:
         )
         return pod
 
-
-@asynccontextmanager
-async def open_network() -> AsyncIterator[Network]:
-    """A network without pods yet. At the end every process that is still in one of them is killed."""
-    require_namespaces()
-    network = Network(Pod("hub", _in_thread(_unshare)))
-    try:
-        network.hub.inside(partial(_ACCEPT_DAD.write_text, "0"))
-        await _ip(
-            network.hub,
-            "link set lo up",
-            "link add bridge type bridge mcast_snooping 0",
-            "link set bridge up",
-            "address add 10.77.0.1/24 dev bridge",
-            "address add fd00:77::1/64 dev bridge nodad",
-        )
-        yield network
-    finally:
-        for pod in [*network.pods, network.hub]:
+    def close(self) -> None:
+        """End it, and kill every process that is still in one of its pods."""
+        for pod in [*self.pods, self.hub]:
             for process in processes_in(os.fstat(pod.descriptor).st_ino):
                 os.kill(process, signal.SIGKILL)
             os.close(pod.descriptor)
+
+
+async def new_network() -> Network:
+    """A network without pods yet, which the caller closes."""
+    require_namespaces()
+    network = Network(Pod("hub", _in_thread(_unshare)))
+    network.hub.inside(partial(_ACCEPT_DAD.write_text, "0"))
+    await _ip(
+        network.hub,
+        "link set lo up",
+        "link add bridge type bridge mcast_snooping 0",
+        "link set bridge up",
+        "address add 10.77.0.1/24 dev bridge",
+        "address add fd00:77::1/64 dev bridge nodad",
+    )
+    return network
+
+
+@asynccontextmanager
+async def open_network() -> AsyncIterator[Network]:
+    """A network without pods yet, closed at the end of the block."""
+    network = await new_network()
+    try:
+        yield network
+    finally:
+        network.close()
 
 
 def processes_in(namespace: int) -> list[int]:
