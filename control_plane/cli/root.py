@@ -26,6 +26,7 @@ COMMANDS = {
     "bundle": "control_plane.cli.bundle:bundle",
     "token": "control_plane.cli.token:token",
     "policy": "control_plane.cli.policy:policy",
+    "inject": "control_plane.cli.inject:inject",
     "sidecars": "control_plane.cli.sidecars:sidecars",
     "check": "control_plane.cli.health:check",
     "ban": "control_plane.cli.ban:ban",

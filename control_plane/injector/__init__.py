@@ -17,6 +17,12 @@ json_patch      the difference of two JSON values, RFC 6902
 faults          everything that is wrong, with its place
 settings        what is put into pods, with every default; settings_file reads them
 
+For `doorward inject`, which needs no cluster:
+
+offline         manifests in, manifests out, and what to say of each object
+manifests       YAML and JSON as kubectl means them
+scalars         what an unquoted scalar means to kubectl
+
 And around it:
 
 webhook         the server that API servers call: TLS, HTTP, bounds; it hands bodies to review
