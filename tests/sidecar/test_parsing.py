@@ -36,6 +36,16 @@ def test_localhost_is_one_address_so_that_port_zero_is_one_port() -> None:
     assert parsing.bind_address("localhost:0") == Address("127.0.0.1", 0)
 
 
+def test_only_what_is_observed_may_be_at_every_address() -> None:
+    assert parsing.observe_address("*:15020") == Address("*", 15020)
+    assert parsing.observe_address("[::1]:0") == Address("::1", 0)
+    for text in ("*", "*:x", "*:65536", "**:1"):
+        with pytest.raises(ValueError, match=r"port|host name"):
+            parsing.observe_address(text)
+    with pytest.raises(ValueError, match="host name"):
+        parsing.bind_address("*:1")
+
+
 def test_a_listener_needs_an_address_not_a_name() -> None:
     with pytest.raises(ValueError, match="IP address"):
         parsing.bind_address("example.org:80")

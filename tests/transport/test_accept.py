@@ -7,10 +7,11 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+import pytest
 import trio
 import trio.testing
 
-from transport import CannotAccept, Handler, Places, dial, listen, serve
+from transport import CannotAccept, Handler, Places, dial, listen, listen_on_both, serve
 from transport.accept import PAUSE_SECONDS
 
 
@@ -112,3 +113,18 @@ def take_every_descriptor() -> list[int]:
         while True:
             taken.append(os.dup(0))
     return taken
+
+
+async def test_one_port_is_taken_on_both_ip_versions_or_on_none() -> None:
+    listeners = await listen_on_both("127.0.0.1", "::1", 0)
+    (port,) = {listener.socket.getsockname()[1] for listener in listeners}
+    for host in ("127.0.0.1", "::1"):
+        (await dial(host, port, deadline=5)).abort()
+    await listeners[0].aclose()
+    with pytest.raises(OSError, match="in use"):
+        await listen_on_both("127.0.0.1", "::1", port)
+    await listeners[1].aclose()
+    for listener in await listen_on_both("127.0.0.1", "::1", port):
+        await listener.aclose()
+    (alone,) = await listen_on_both("127.0.0.1", "2001:db8::1", 0)  # as where a machine has no IPv6
+    await alone.aclose()
