@@ -13,6 +13,7 @@
     policies        policy files to documents, documents to changes, changes to a diff
     yaml_core       YAML that means the same to every parser, or is refused
     questions       "may this call pass?", answered by the function that enforces it
+    injector        the webhook that puts sidecars into pods, and which pods have one
     housekeeping    what happens by itself: leases run out, certificates are replaced
     settings        what the program can be told
     program         opens all of the above in order, runs it in one nursery, closes it in reverse

@@ -31,6 +31,7 @@ from control_plane.admin.operators import OperatorsDoor
 from control_plane.admin.server import serve
 from control_plane.advance import Advance
 from control_plane.authority import open_authority
+from control_plane.injector.injection import Injection
 from control_plane.metrics import Metrics
 from control_plane.push.links import Link, Links
 from control_plane.settings import HostPort, Limits
@@ -135,7 +136,7 @@ def put(*documents: object, **more: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def admin_house(directory: Path) -> Iterator[AdminHouse]:
+def admin_house(directory: Path, injection: Injection | None = None) -> Iterator[AdminHouse]:
     """Run the admin API in a thread while the context lasts."""
     clock = Clock()
     with State.open(directory / "state") as state:
@@ -144,7 +145,14 @@ def admin_house(directory: Path) -> Iterator[AdminHouse]:
         sock = socket.create_server(("127.0.0.1", 0))
         operators = HostPort(*sock.getsockname())
         backend = Backend(
-            state.trust_domain, store, Links(), authority, Advance(), clock, operators_listen=str(operators)
+            state.trust_domain,
+            store,
+            Links(),
+            authority,
+            Advance(),
+            clock,
+            operators_listen=str(operators),
+            injection=injection,
         )
         metrics = Metrics()
         with _in_thread(state.admin_socket, sock, backend, metrics):
