@@ -9,13 +9,24 @@ from certs.errors import CertificateRefused
 from mesh.policy import Reason
 
 ROOT = Path(__file__).parents[3]
-PAGE = (ROOT / "docs/reasons.md").read_text()
+PAGE, _, CERTIFICATES = (ROOT / "docs/reasons.md").read_text().partition("\n# When a certificate is refused\n")
+
+RAISED = re.compile(r"""(?:code=|Refused\(\s*|_refusal\(|_show_out\(message, )"([a-z]+_[a-z_]+|banned)\"""")
+ISSUING = ("push/attest.py", "push/visit.py", "kubernetes/token_review.py", "store/tokens.py")
 
 
 def test_every_reason_has_a_row_with_its_text_and_advice() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (.+?) \| (.+) \|$", PAGE, re.MULTILINE)
     assert {code: text for code, text, _ in rows} == {reason.value: reason.text for reason in Reason}
     assert all(len(advice) > 10 or advice.startswith("nothing") for _, _, advice in rows)
+
+
+def test_every_refusal_of_a_certificate_has_a_row_with_advice() -> None:
+    said = "".join((ROOT / "control_plane" / path).read_text() for path in ISSUING)
+    codes = set(re.findall(RAISED, said))
+    rows = re.findall(r"^\| `(\w+)` \| .+? \| (.+) \|$", CERTIFICATES, re.MULTILINE)
+    assert {code for code, _ in rows} == codes - {"bad_token"}
+    assert all(len(advice) > 10 for _, advice in rows)
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/cli.md"])
