@@ -29,3 +29,10 @@ class Advance:
             await self._moved.wait()
         await trio.lowlevel.checkpoint_if_cancelled()
         return self.count
+
+
+async def forward(source: Advance, seen: int, target: Advance) -> None:
+    """Announce on `target` whatever is announced on `source` after its count was `seen`, until cancelled."""
+    while True:
+        seen = await source.wait(seen)
+        target.announce()

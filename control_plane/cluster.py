@@ -18,6 +18,7 @@ from control_plane.kubernetes.watching import Watched
 from control_plane.log import fields
 from control_plane.metrics import Metrics
 from control_plane.push.office import Office
+from control_plane.resources.tasks import keep_policies
 from control_plane.settings import SERVICE_ACCOUNT, HostPort, KubernetesSettings, SettingRefused
 
 DEFAULT_NAMESPACE = "doorward"
@@ -64,7 +65,8 @@ class Cluster:
 async def run_cluster(cluster: Cluster, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
     """Run every task of the cluster until cancelled."""
     log.info("in a cluster", extra=fields(server=cluster.api.url, namespace=cluster.namespace))
-    async with trio.open_nursery():
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(keep_policies, cluster.api, cluster.backend, cluster.office.metrics)
         task_status.started()
         await trio.sleep_forever()
 

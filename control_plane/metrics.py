@@ -119,6 +119,12 @@ class Metrics:
             ["kind"],
             registry=registry,
         )
+        self.policy_objects = Gauge(
+            prefix + "policy_objects",
+            "Policies as cluster objects, by what became of them: accepted, faults, owned_by_cli or pending.",
+            ["verdict"],
+            registry=registry,
+        )
         self.failures = Counter(
             prefix + "failures", "Errors that no code foresaw, by place; see the log.", ["place"], registry=registry
         )

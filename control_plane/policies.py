@@ -12,7 +12,7 @@ from difflib import unified_diff
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from control_plane.store.changes import changes_between
+from control_plane.store.changes import changes_between, check_owner
 from control_plane.store.records import Change, PolicyKey, StoredPolicy, key_of
 from control_plane.yaml_core import parse, to_yaml
 from mesh.policy import Document, Fault, PolicyFaults, PolicySet, read_policies, to_document
@@ -58,19 +58,24 @@ def documents_of(policies: PolicySet) -> list[dict[str, Any]]:
 
 def plan(
     put: Sequence[dict[str, Any]], stored: Iterable[StoredPolicy], *, prune: bool
-) -> tuple[list[dict[str, Any]], list[PolicyKey]]:
-    """What to put and what to delete, as `Store.change_policies` takes it.
+) -> tuple[list[dict[str, Any]], list[PolicyKey], list[PolicyKey]]:
+    """What to put and what to delete, as `Store.change_policies` takes it; and what `prune` leaves.
 
-    Documents are added or replaced by kind, namespace and name; with `prune` whatever is stored and not in `put` goes.
+    Documents are added or replaced by kind, namespace and name. With `prune` whatever the command has stored and is not
+    in `put` goes, and what belongs to the cluster is left.
     """
     kept = {key_of(document) for document in put}
-    return list(put), [policy.key for policy in stored if policy.key not in kept] if prune else []
+    others = [policy for policy in stored if policy.key not in kept] if prune else []
+    gone = [policy.key for policy in others if policy.owner == "cli"]
+    return list(put), gone, [policy.key for policy in others if policy.owner == "cluster"]
 
 
 def preview(
     put: Sequence[dict[str, Any]], delete: Sequence[PolicyKey], stored: Iterable[StoredPolicy]
 ) -> tuple[Change, ...]:
-    """What `Store.change_policies` would do. Raises StoreError (`conflicting_change`) where it would."""
+    """What `Store.change_policies` would do for the command. Raises StoreError where it would."""
+    stored = tuple(stored)
+    check_owner(stored, [*map(key_of, put), *delete], "cli")
     return changes_between({policy.key: policy.document for policy in stored}, put, delete)
 
 

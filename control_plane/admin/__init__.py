@@ -12,6 +12,7 @@ The nouns, in the order in which a request meets them:
     backend         what the routes speak with: store, links, authority, advance, clock
     operator_issuing  certificates for operators
     policy_changes  documents read, planned, stored and announced, all or none
+    releasing       policies handed over to cluster objects
     injection       which pods are in the mesh as they should be
     enforcement     on how many of the sidecars concerned a policy is enforced
     health          the list that `doorward check` shows

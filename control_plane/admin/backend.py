@@ -4,12 +4,12 @@ Every store method blocks, so each call goes to a thread through `in_thread`; no
 makes reading the policies and planning a change to them one step: there is one process per state directory.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TypeVar
 
 import trio
-from attrs import Factory, frozen
+from attrs import Factory, define, frozen
 
 from certs.spiffe import TrustDomain
 from control_plane.advance import Advance
@@ -18,9 +18,17 @@ from control_plane.injector.injection import Injection
 from control_plane.kubernetes.contact import Contact
 from control_plane.push.links import Links
 from control_plane.settings import Lifetimes
+from control_plane.store.records import Document, PolicyKey
 from control_plane.store.store import Store
 
 T = TypeVar("T")
+
+
+@define(eq=False)
+class Waiting:
+    """The cluster objects that wait for the command to release their policies, by key; None for one with faults."""
+
+    documents: Mapping[PolicyKey, Document | None] = Factory(dict)
 
 
 @frozen
@@ -41,6 +49,7 @@ class Backend:
     injection: Injection | None = None
     """None where there is no cluster."""
     changing: trio.Lock = Factory(trio.Lock)
+    waiting: Waiting = Factory(Waiting)
 
 
 async def in_thread(call: Callable[[], T]) -> T:

@@ -13,7 +13,7 @@ from certs.bundle import TrustBundle, root_fingerprint
 from certs.spiffe import SpiffeId, TrustDomain
 from control_plane.admin.enforcement import Enforcement, enforces
 from control_plane.push.links import LinkStatus
-from control_plane.store.records import AuditEntry, Ban, Change, Issuance, Revision, StoredPolicy, TokenInfo
+from control_plane.store.records import AuditEntry, Ban, Change, Issuance, PolicyKey, Revision, StoredPolicy, TokenInfo
 
 
 def moment(time: datetime) -> str:
@@ -43,9 +43,16 @@ def policy(stored: StoredPolicy, enforcement: Enforcement) -> dict[str, Any]:
         "number": stored.number,
         "author": stored.author,
         "time": moment(stored.time),
+        "owner": stored.owner,
         "enforced": {"on": enforcement.on, "of": enforcement.of},
         "document": stored.document,
     }
+
+
+def key(of: PolicyKey) -> dict[str, str]:
+    """What tells one document from another."""
+    kind, namespace, name = of
+    return {"kind": kind, "namespace": namespace, "name": name}
 
 
 def change(each: Change) -> dict[str, Any]:

@@ -32,14 +32,12 @@ async def change_policies(backend: Backend, body: Body, author: str) -> dict[str
     documents = [_document(each) for each in body.get("put", list, [])]
     delete = [_key(each) for each in body.get("delete", list, [])]
     prune, dry_run = body.get("prune", bool, False), body.get("dry_run", bool, False)  # field defaults
-    message = body.get("message", str, "")
+    message = read_message(body)
     body.done()
-    if len(message) > MAX_MESSAGE:
-        raise Problem(400, "message_too_long", f"a message has at most {MAX_MESSAGE} characters")
     found = await in_thread(functools.partial(_read, documents))
     async with backend.changing:
         stored = await in_thread(backend.store.policies)
-        to_put, to_delete = policies.plan(policies.documents_of(found), stored, prune=prune)
+        to_put, to_delete, left = policies.plan(policies.documents_of(found), stored, prune=prune)
         gone = [*to_delete, *delete]
         if dry_run:
             changes = policies.preview(to_put, gone, stored)
@@ -59,7 +57,16 @@ async def change_policies(backend: Backend, body: Body, author: str) -> dict[str
         "dry_run": dry_run,
         "targets": [str(target) for target in targets_of(revision)],
         "warnings": [str(fault) for fault in warnings],
+        "left": [plain.key(each) for each in left],
     }
+
+
+def read_message(body: Body) -> str:
+    """The field `message`: why something is changed. Raises Problem."""
+    message = body.get("message", str, "")
+    if len(message) > MAX_MESSAGE:
+        raise Problem(400, "message_too_long", f"a message has at most {MAX_MESSAGE} characters")
+    return message
 
 
 def stored_policy_set(store: Store) -> tuple[PolicySet, int]:

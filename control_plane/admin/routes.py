@@ -26,6 +26,7 @@ from control_plane.admin.operator_issuing import create_operator, operators
 from control_plane.admin.policy_changes import change_policies, stored_policy_set
 from control_plane.admin.problems import Problem
 from control_plane.admin.reading import query_int, read_body
+from control_plane.admin.releasing import release_policy
 from control_plane.store.errors import AuditBroken, StoreError
 from mesh.policy import PolicyFaults
 
@@ -131,6 +132,10 @@ async def _policies(backend: Backend, _: Request) -> object:
 
 async def _change_policies(backend: Backend, request: Request) -> object:
     return await change_policies(backend, await read_body(request), _author(request))
+
+
+async def _release_policy(backend: Backend, request: Request) -> object:
+    return await release_policy(backend, await read_body(request), _author(request))
 
 
 async def _revisions(backend: Backend, request: Request) -> object:
@@ -247,6 +252,7 @@ _ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("/v1/tokens", "DELETE", _revoke_token),
     ("/v1/policies", "GET", _policies),
     ("/v1/policies", "POST", _change_policies),
+    ("/v1/policies/release", "POST", _release_policy),
     ("/v1/revisions", "GET", _revisions),
     ("/v1/enforcement", "POST", _enforcement),
     ("/v1/decisions", "POST", _decide),

@@ -13,7 +13,15 @@ from control_plane.cli.output import at, clean, echo_styled, say, styled, table,
 from control_plane.cli.parameters import Duration
 from control_plane.cli.session import No, Session, common_options, pass_session
 
-_COLOURS = {"added": "green", "replaced": "yellow", "removed": "red", "unchanged": "bright_black"}
+_COLOURS = {
+    "added": "green",
+    "replaced": "yellow",
+    "removed": "red",
+    "unchanged": "bright_black",
+    "released": "yellow",
+}
+_KINDS = ("AllowPolicy", "DenyPolicy", "NamespaceDefaults")
+_LEFT_NAMED = 10
 
 wait_option = click.option(
     "--wait",
@@ -44,7 +52,7 @@ policy.add_command(lint)
     """
 )
 @click.option("-f", "--file", "files", multiple=True, required=True, metavar="FILE|DIR", type=PATHS, help="- is stdin.")
-@click.option("--prune", is_flag=True, help="Also remove every stored policy that the files lack.")
+@click.option("--prune", is_flag=True, help="Also remove every policy of the command that the files lack.")
 @click.option("--dry-run", is_flag=True, help="Say what would change, with the difference, and store nothing.")
 @message_option
 @wait_option
@@ -65,7 +73,7 @@ def apply(
 
 @policy.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
-@click.option("--kind", type=click.Choice(("AllowPolicy", "DenyPolicy", "NamespaceDefaults")), help="Only this kind.")
+@click.option("--kind", type=click.Choice(_KINDS), help="Only this kind.")
 @message_option
 @wait_option
 @common_options
@@ -76,6 +84,32 @@ def delete(session: Session, names: Sequence[str], kind: str | None, message: st
         stored = client.get("/v1/policies")["policies"]
     keys = [_only_one(name, kind, stored) for name in names]
     _change(session, {"delete": keys, "message": message}, wait)
+
+
+@policy.command(
+    epilog="""
+    \b
+    Examples:
+      doorward policy release AllowPolicy shop/checkout-calls-payments
+    """
+)
+@click.argument("kind", metavar="KIND", type=click.Choice(_KINDS, case_sensitive=False))
+@click.argument("name", metavar="NAMESPACE/NAME")
+@message_option
+@wait_option
+@common_options
+@pass_session
+def release(session: Session, kind: str, name: str, message: str, wait: timedelta | None) -> None:
+    """Hand a policy that `apply` has made over to the cluster object of its name.
+
+    The object has to be there already, without faults: its version takes the place of the command's in one revision.
+    From then on the policy is changed by kubectl. KIND is AllowPolicy, DenyPolicy or NamespaceDefaults.
+    """
+    namespace, slash, short = name.partition("/")
+    if not (namespace and slash and short):
+        raise click.BadParameter(f"{name!r}: write NAMESPACE/NAME", param_hint="NAMESPACE/NAME")
+    body = {"kind": kind, "namespace": namespace, "name": short, "message": message}
+    _change(session, body, wait, path="/v1/policies/release")
 
 
 def _only_one(name: str, kind: str | None, stored: Sequence[dict[str, Any]]) -> dict[str, str]:
@@ -93,10 +127,10 @@ def _is_named(stored: dict[str, Any], name: str) -> bool:
     return name in {stored["name"], f"{stored['namespace']}/{stored['name']}"}
 
 
-def _change(session: Session, body: dict[str, Any], wait: timedelta | None) -> None:
+def _change(session: Session, body: dict[str, Any], wait: timedelta | None, path: str = "/v1/policies") -> None:
     """Send one change, show what it did, and wait for its enforcement where asked."""
     with session.client() as client:
-        answer = client.post("/v1/policies", body)
+        answer = client.post(path, body)
         enforced = None if wait is None or answer["dry_run"] else wait_until_enforced(client, answer, wait)
     answer["enforced"] = enforced
     session.show(answer, lambda: _show_change(answer))
@@ -110,6 +144,10 @@ def _show_change(answer: dict[str, Any]) -> None:
         echo_styled(action, clean(f"{each['kind']} {each['namespace']}/{each['name']}"))
         if answer["dry_run"]:
             _show_difference(each)
+    if answer["left"]:
+        names = ", ".join(f"{each['kind']} {each['namespace']}/{each['name']}" for each in answer["left"][:_LEFT_NAMED])
+        more = f" and {len(answer['left']) - _LEFT_NAMED} more" if len(answer["left"]) > _LEFT_NAMED else ""
+        say(f"Left alone, since they belong to the cluster: {names}{more}")
     for warning in answer["warnings"]:
         echo_styled(styled("warning", "yellow", bold=True, err=True), clean(warning), err=True)
     if answer["dry_run"]:
@@ -160,7 +198,7 @@ def _show_difference(change: dict[str, Any]) -> None:
 @common_options
 @pass_session
 def get(session: Session, name: str | None, documents: bool) -> None:
-    """Show the policies in force and on how many sidecars each is enforced."""
+    """Show the policies in force, whose they are, and on how many sidecars each is enforced."""
     with session.client() as client:
         stored = client.get("/v1/policies")["policies"]
     found = [each for each in stored if name is None or _is_named(each, name)]
@@ -183,12 +221,13 @@ def _policies(found: Sequence[dict[str, Any]]) -> None:
             each["document"]["spec"].get("mode", "enforce") if each["kind"] != "NamespaceDefaults" else None,
             f"{each['enforced']['on']}/{each['enforced']['of']}",
             each["number"],
+            each["owner"],
             each["author"],
             when(each["time"]),
         )
         for each in found
     )
-    headers = ("NAMESPACE", "NAME", "KIND", "MODE", "ENFORCED", "REVISION", "BY", "CHANGED")
+    headers = ("NAMESPACE", "NAME", "KIND", "MODE", "ENFORCED", "REVISION", "OWNER", "BY", "CHANGED")
     table(headers, rows, empty="no policies: every call is denied")
 
 
@@ -222,6 +261,6 @@ def _revisions(revisions: Sequence[dict[str, Any]], *, diff: bool) -> None:
 
 
 def _counts(changes: Sequence[dict[str, Any]]) -> str:
-    signs = {"added": "+", "replaced": "~", "removed": "-"}
-    counts = ((sign, sum(each["action"] == action for each in changes)) for action, sign in signs.items())
+    signs = {"+": ("added",), "~": ("replaced", "released"), "-": ("removed",)}
+    counts = ((sign, sum(each["action"] in actions for each in changes)) for sign, actions in signs.items())
     return " ".join(f"{sign}{count}" for sign, count in counts if count) or "none"

@@ -115,6 +115,8 @@ class Link:
 class Links:
     """Every live link, at most one per instance."""
 
+    moved: Advance = Factory(Advance)
+    """Announced whenever a link came, went or acknowledged a snapshot."""
     _links: dict[tuple[SpiffeId, str], Link] = Factory(dict)
 
     def __len__(self) -> int:
@@ -124,6 +126,7 @@ class Links:
         """Register `link`; an older one of the same instance is ended, as its process has come back."""
         older = self._links.get((link.identity, link.instance))
         self._links[link.identity, link.instance] = link
+        self.moved.announce()
         if older is not None:
             older.end("superseded by a newer link of the same instance")
 
@@ -131,6 +134,7 @@ class Links:
         """Forget `link`, unless a newer one already took its place."""
         if self._links.get((link.identity, link.instance)) is link:
             del self._links[link.identity, link.instance]
+            self.moved.announce()
 
     def live(self) -> tuple[Link, ...]:
         """Every link, oldest first."""

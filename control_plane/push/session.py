@@ -149,6 +149,7 @@ class Session:
         if sent_at is None:
             log.warning("acknowledged what was not sent: it counts for nothing", extra=self._fields(number=ack.number))
             return
+        self._office.links.moved.announce()
         self._office.metrics.enforced_after.observe(trio.current_time() - sent_at)
 
     def _refused(self, nack: Nack) -> None:

@@ -6,11 +6,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
 from control_plane import policies
 from control_plane.policies import diff, documents_of, plan, preview, read_paths
+from control_plane.store.errors import OwnedByOther
 from control_plane.store.records import StoredPolicy
 from mesh.policy import PolicyFaults, read_policies
 from tests.support.mutations import mutated
@@ -137,8 +139,22 @@ def test_documents_come_out_in_their_normal_form() -> None:
 def test_a_plan_deletes_only_where_it_prunes() -> None:
     have = [stored("a"), stored("b"), stored("c")]
     put = [document("b", 2), document("d")]
-    assert plan(put, have, prune=False) == (put, [])
-    assert plan(put, have, prune=True) == (put, [("AllowPolicy", "shop", "a"), ("AllowPolicy", "shop", "c")])
+    assert plan(put, have, prune=False) == (put, [], [])
+    assert plan(put, have, prune=True) == (put, [("AllowPolicy", "shop", "a"), ("AllowPolicy", "shop", "c")], [])
+
+
+def test_a_plan_prunes_nothing_that_belongs_to_the_cluster() -> None:
+    have = [stored("a"), evolve(stored("b"), owner="cluster"), evolve(stored("c"), owner="cluster")]
+    put = [document("b")]
+    assert plan(put, have, prune=True) == (put, [("AllowPolicy", "shop", "a")], [("AllowPolicy", "shop", "c")])
+    assert plan(put, have, prune=False) == (put, [], [])
+
+
+def test_a_preview_refuses_what_the_store_would_refuse() -> None:
+    have = [evolve(stored("a"), owner="cluster")]
+    for put, delete in (([document("a", 2)], []), ([], [("AllowPolicy", "shop", "a")])):
+        with pytest.raises(OwnedByOther):
+            preview(put, delete, have)
 
 
 def test_a_plan_tells_kinds_and_namespaces_apart() -> None:

@@ -30,7 +30,7 @@ def test_apply_says_what_it_did_and_by_whom(admin):
 
 def test_apply_as_json_has_stable_keys(admin):
     answer = admin("policy", "apply", "-f", "-", "-o", "json", stdin=written(policy("a")))
-    keys = "number author time message changes dry_run targets warnings enforced"
+    keys = "number author time message changes dry_run targets warnings left enforced"
     assert list(answer.json) == keys.split()
     assert list(answer.json["changes"][0]) == ["action", "kind", "namespace", "name", "before", "after"]
 
@@ -164,3 +164,27 @@ def test_a_file_whose_name_is_not_utf_8_can_be_applied(admin, tmp_path):
 def test_an_argument_that_is_not_utf_8_exits_2_and_says_so(admin, words):
     answer = admin(*words, "\udce9", stdin=written(policy("a")))
     assert (answer.exit, "not valid Unicode" in answer.err, "Traceback" in answer.err) == (2, True, False)
+
+
+def test_get_says_whose_each_is_and_apply_leaves_the_cluster_its_own(admin, house):
+    house.backend.store.change_policies([policy("a")], [], author="kubernetes", message="", owner="cluster")
+    admin("policy", "apply", "-f", "-", stdin=written(policy("b")))
+    assert [each["owner"] for each in admin("policy", "get", "-o", "json").json["policies"]] == ["cluster", "cli"]
+    assert " cluster " in admin("policy", "get", "a").out
+    for command in (("delete", "shop/a"), ("apply", "-f", "-")):
+        answer = admin("policy", *command, stdin=written(policy("a", mode="audit")))
+        assert (answer.exit, answer.out) == (2, "")
+        assert "kubectl edit allowpolicy -n shop a" in answer.err
+    pruned = admin("policy", "apply", "-f", "-", "--prune", stdin=written(policy("b")))
+    assert (pruned.exit, "belong to the cluster: AllowPolicy shop/a" in pruned.out) == (0, True)
+
+
+def test_release_says_what_it_did_and_why_it_does_not(admin, house):
+    admin("policy", "apply", "-f", "-", stdin=written(policy("a")))
+    refused = admin("policy", "release", "AllowPolicy", "shop/a")
+    assert (refused.exit, "no cluster object AllowPolicy shop/a waits" in refused.err) == (2, True)
+    house.backend.waiting.documents = {("AllowPolicy", "shop", "a"): policy("a")}
+    done = admin("policy", "release", "allowpolicy", "shop/a", "-m", "to git", "--wait", "1")
+    assert (done.exit, "released  AllowPolicy shop/a" in done.out) == (0, True)
+    assert "~1" in admin("policy", "history").out
+    assert admin("policy", "release", "AllowPolicy", "a").exit == 2
