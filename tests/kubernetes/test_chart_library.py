@@ -1,0 +1,135 @@
+"""The library chart puts into a pod what the injector would put there."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from control_plane.injector.patch import Injected, Skipped, inject
+from control_plane.injector.settings_file import KEYS, read_settings
+from control_plane.injector.standing import Skip
+from tests.support.charts import CLASSIC, LIBRARY, NEWEST, HelmRefused, Values, example_chart, render
+from tests.support.kubernetes_schemas import faults
+from tests.support.pod_security import violations
+
+DEFAULTS = yaml.safe_load((LIBRARY / "values.yaml").read_text())
+
+
+def example(directory: Path, settings: Values, *, kubernetes: str = NEWEST, **options: Any) -> dict[str, Any]:
+    """The example's pod, with these settings of the library and options of its own."""
+    values = {"doorward-sidecar": settings, **options}
+    return render(values, chart=example_chart(directory), kubernetes=kubernetes).one("Pod", "web")
+
+
+def plain(value: Any) -> Any:
+    """The same with DOORWARD_PROBES read, since JSON may be written in more than one way."""
+    if isinstance(value, dict):
+        if value.get("name") == "DOORWARD_PROBES":
+            return {"name": "DOORWARD_PROBES", "value": json.loads(value["value"])}
+        return {key: plain(each) for key, each in value.items()}
+    return [plain(each) for each in value] if isinstance(value, list) else value
+
+
+def test_its_values_are_the_keys_of_the_injectors_file() -> None:
+    assert DEFAULTS.keys() == set(KEYS)
+    given = {key: value for key, value in DEFAULTS.items() if key != "image"}
+    assert read_settings(yaml.safe_dump(given), "values.yaml") == read_settings("", "nothing")
+
+
+@pytest.mark.parametrize(
+    ("settings", "annotations", "options"),
+    [
+        pytest.param({}, {}, {}, id="default"),
+        pytest.param({"nativeSidecar": False}, {}, {}, id="classic"),
+        pytest.param(
+            {
+                "image": "r.example/doorward-sidecar:9",
+                "imagePullPolicy": "Always",
+                "controlPlane": "doorward.mesh.svc:7443",
+                "trustDomain": "shop.example",
+                "sidecarUid": 2000,
+                "ports": {"inbound": 25006, "outbound": 25001, "observe": 25020},
+                "tokenAudience": "shop",
+                "tokenExpirationSeconds": 600,
+                "trustBundle": "other",
+                "meshCIDRs": ["10.0.0.0/8", "fd00::/8"],
+                "egress": "registry-only",
+                "excludeInboundPorts": [9090, "9000-9010"],
+                "excludeOutboundPorts": [53],
+                "excludeOutboundAddresses": ["192.0.2.0/24"],
+                "resources": {"sidecar": {"limits": {"cpu": "1"}}, "redirect": {"requests": {"cpu": "20m"}}},
+                "logLevel": "debug",
+                "requestLog": "denied",
+                "drainSeconds": 5,
+            },
+            {},
+            {},
+            id="everything else",
+        ),
+        pytest.param(
+            {},
+            {
+                "doorward.dev/redirect": "disabled",
+                "doorward.dev/inbound": "0.0.0.0:8443=127.0.0.1:8080/http",
+                "doorward.dev/outbound": "unix:/run/$x=shop/api:80 127.0.0.1:9001=shop/db:5432",
+            },
+            {
+                "redirect": False,
+                "inbound": ["0.0.0.0:8443=127.0.0.1:8080/http"],
+                "outbound": ["unix:/run/$x=shop/api:80", "127.0.0.1:9001=shop/db:5432"],
+            },
+            id="without NET_ADMIN",
+        ),
+    ],
+)
+def test_a_chart_that_uses_it_gets_what_the_injector_makes(
+    tmp_path: Path, settings: dict[str, Any], annotations: dict[str, str], options: dict[str, Any]
+) -> None:
+    (tmp_path / "mesh").mkdir()
+    rendered = example(tmp_path / "mesh", settings, **options)
+    pod = example(tmp_path, {}, mesh=False)
+    pod["metadata"]["annotations"] |= annotations
+    file = {**DEFAULTS, **settings, "image": settings.get("image", "doorward-sidecar:0.1.0")}
+    file["resources"] = {
+        container: {**DEFAULTS["resources"][container], **settings.get("resources", {}).get(container, {})}
+        for container in ("sidecar", "redirect")
+    }
+    for container, parts in settings.get("resources", {}).items():
+        for part, amounts in parts.items():
+            file["resources"][container][part] = {**DEFAULTS["resources"][container].get(part, {}), **amounts}
+    injected = inject(pod, "shop", read_settings(yaml.safe_dump(file), "values"))
+    assert isinstance(injected, Injected), injected
+    for annotation in annotations:
+        del injected.pod["metadata"]["annotations"][annotation]
+    if options:  # probes are asked at the loopback address, which the example leaves to its caller
+        rendered, injected_pod = without_probes(rendered), without_probes(injected.pod)
+    else:
+        injected_pod = injected.pod
+    assert plain(rendered) == plain(injected_pod)
+
+
+def without_probes(pod: dict[str, Any]) -> dict[str, Any]:
+    """The same without DOORWARD_PROBES."""
+    for key in ("initContainers", "containers"):
+        for container in pod["spec"][key]:
+            container["env"] = [each for each in container.get("env", ()) if each["name"] != "DOORWARD_PROBES"]
+    return pod
+
+
+def test_the_injector_leaves_such_a_pod_alone(tmp_path: Path) -> None:
+    assert inject(example(tmp_path, {}), "shop", read_settings("", "nothing")) == Skipped(Skip.INJECTED)
+
+
+@pytest.mark.parametrize("kubernetes", [*CLASSIC[:1], "1.29", NEWEST])
+def test_the_pod_is_valid_and_only_the_redirection_is_more_than_restricted(tmp_path: Path, kubernetes: str) -> None:
+    pod = example(tmp_path, {"nativeSidecar": kubernetes not in CLASSIC}, kubernetes=kubernetes)
+    assert faults(pod, kubernetes) == []
+    ours = [each for each in violations(pod["spec"]) if "/doorward-" in each]
+    assert {each.partition(":")[0] for each in ours} == {"initContainers/doorward-redirect"}
+
+
+def test_a_native_sidecar_is_refused_where_there_is_none(tmp_path: Path) -> None:
+    with pytest.raises(HelmRefused, match=r"doorward-sidecar.nativeSidecar needs Kubernetes 1.29"):
+        example(tmp_path, {}, kubernetes="1.28")
