@@ -1,0 +1,14 @@
+"""Discovery: what the cluster's own objects say of who runs where becomes endpoints and services of the mesh.
+
+    reading     values out of an API server's JSON: what is missing has a default, what is nonsense is refused
+    objects     Pod, Service and EndpointSlice as small frozen values
+    resolve     PURE: those values -> Platform, and the list that explains it
+    backends    PURE: who stands behind one port of a service, and whether he can be called
+    ownership   PURE: which pod an address belongs to, and what that pod's ports speak
+    platform    the values that come out
+
+Data flows: API server -> control_plane.kubernetes.watching -> objects -> resolve -> Platform -> push.board.
+
+Users write Services and EndpointSlices, and may write nonsense or somebody else's addresses there. So an identity
+always comes from the pod that owns an address, and pods' addresses from the kubelet; nothing else says who is where.
+"""
