@@ -8,9 +8,10 @@ from starlette.requests import Request
 
 from control_plane.admin.backend import Backend
 from control_plane.admin.problems import Problem
-from control_plane.injector.audit import SYSTEM_NAMESPACES, Mesh, audit
+from control_plane.injector.audit import Mesh, audit
 from control_plane.injector.injection import Injection
 from control_plane.injector.listing import list_namespaces, list_pods
+from control_plane.injector.standing import SYSTEM_NAMESPACES
 from control_plane.kubernetes.errors import ApiRefused, KubernetesError
 
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
@@ -39,5 +40,5 @@ async def audited(backend: Backend, request: Request) -> object:
 def _mesh(backend: Backend, injection: Injection) -> Mesh:
     connected = {(link.identity, link.address) for link in backend.links.status()}
     registered = injection.registration.excluded if injection.registration else frozenset()
-    excluded = SYSTEM_NAMESPACES | {injection.namespace} | registered
+    excluded = {*SYSTEM_NAMESPACES, injection.namespace, *registered}
     return Mesh(backend.trust_domain, version("doorward"), connected, excluded)

@@ -35,7 +35,9 @@ class Admission:
 def _outcome(response: dict[str, Any]) -> tuple[str, str]:
     if not response["allowed"]:
         return REFUSED, str(response.get("status", {}).get("message", ""))[:MAX_REASON]
-    return INJECTED if "patch" in response else SKIPPED, "; ".join(response.get("warnings", ()))[:MAX_REASON]
+    if "patch" not in response:
+        return SKIPPED, response.get("auditAnnotations", {}).get("skipped", "")
+    return INJECTED, "; ".join(response.get("warnings", ()))[:MAX_REASON]
 
 
 def _read(body: bytes) -> Any:

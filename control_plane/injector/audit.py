@@ -13,12 +13,10 @@ from attrs import frozen
 
 from certs.errors import SpiffeIdMalformed
 from certs.spiffe import TrustDomain
+from control_plane.injector.annotations import INJECT, INJECTED
+from control_plane.injector.containers import SIDECAR
+from control_plane.injector.standing import SYSTEM_NAMESPACES, Skip, containers_of, skipped
 
-LABEL = "doorward.dev/inject"
-INJECTED = "doorward.dev/injected"
-"""The annotation by which the injector says its version."""
-SIDECAR = "doorward-sidecar"
-SYSTEM_NAMESPACES = frozenset({"kube-system", "kube-public", "kube-node-lease"})
 OVER = frozenset({"Succeeded", "Failed"})
 
 
@@ -26,8 +24,10 @@ class Reason(StrEnum):
     """Why a pod is not in the mesh as it should be."""
 
     OPTED_OUT = "opted_out"
-    HOST_NETWORK = "host_network"
     NAMESPACE_EXCLUDED = "namespace_excluded"
+    STATIC_POD = "static_pod"
+    WINDOWS = "windows"
+    HOST_NETWORK = "host_network"
     BEFORE_LABEL = "before_label"
     NOT_INJECTED = "not_injected"
     NOT_READY = "not_ready"
@@ -37,8 +37,10 @@ class Reason(StrEnum):
 
 _ADVICE = {
     Reason.OPTED_OUT: "take the label out of its template and restart it, if it is to be in the mesh",
-    Reason.HOST_NETWORK: f"run it without hostNetwork, or say so by the label {LABEL}=disabled",
-    Reason.NAMESPACE_EXCLUDED: f"take the label {LABEL} from its namespace, or its namespace out of the exclusions",
+    Reason.NAMESPACE_EXCLUDED: f"take the label {INJECT} from its namespace, or its namespace out of the exclusions",
+    Reason.STATIC_POD: "run it as a Deployment or DaemonSet, or in another namespace",
+    Reason.WINDOWS: "run it in another namespace",
+    Reason.HOST_NETWORK: f"run it without hostNetwork, or keep it out by the label {INJECT}=disabled",
     Reason.BEFORE_LABEL: "restart it: a sidecar comes with a new pod only",
     Reason.NOT_INJECTED: "see `doorward check` for the webhook, then restart the pod",
     Reason.NOT_READY: f"see why: kubectl -n {{namespace}} logs {{name}} -c {SIDECAR}",
@@ -64,8 +66,8 @@ class Pod:
     name: str
     service_account: str
     addresses: tuple[str, ...]
-    opted_out: bool
-    host_network: bool
+    left_out: Skip | None
+    """Why the injector would leave it as it is."""
     created: datetime
     sidecar: bool
     sidecar_ready: bool
@@ -94,7 +96,7 @@ class Mesh:
     version: str
     connected: Collection[tuple[str, str]]
     excluded: Collection[str] = SYSTEM_NAMESPACES
-    """Namespaces in which the webhook does nothing."""
+    """Namespaces in which the webhook is not called."""
 
 
 def audit(namespaces: Iterable[Namespace], pods: Iterable[Pod], mesh: Mesh) -> list[Audited]:
@@ -120,12 +122,12 @@ def _audited(pod: Pod, namespaces: Mapping[str, Namespace], mesh: Mesh) -> Audit
 
 def _outside(pod: Pod, namespace: Namespace, mesh: Mesh) -> tuple[Reason, str]:
     """Why a pod of a labelled namespace has no sidecar."""
-    if pod.opted_out:
-        return Reason.OPTED_OUT, f"its label {LABEL}=disabled keeps it out"
-    if pod.host_network:
-        return Reason.HOST_NETWORK, "it uses the host's network, where nothing can be redirected for one pod"
-    if pod.namespace in mesh.excluded:
-        return Reason.NAMESPACE_EXCLUDED, "the webhook leaves its namespace out, although that has the label"
+    if pod.left_out is Skip.OPTED_OUT:
+        return Reason.OPTED_OUT, f"it {pod.left_out.message}"
+    if pod.namespace in mesh.excluded or pod.left_out is Skip.SYSTEM_NAMESPACE:
+        return Reason.NAMESPACE_EXCLUDED, "the injector leaves its namespace out, although that has the label"
+    if pod.left_out is not None:
+        return Reason(pod.left_out), f"it {pod.left_out.message}"
     since = namespace.labelled_since
     if since is not None and pod.created <= since:
         return Reason.BEFORE_LABEL, f"it was created at {_moment(pod.created)}, its namespace labelled later"
@@ -158,7 +160,7 @@ def _moment(time: datetime) -> str:
 def read_namespace(found: dict[str, Any]) -> Namespace:
     """From a Namespace of the API server (v1)."""
     metadata = found["metadata"]
-    labelled = metadata.get("labels", {}).get(LABEL) == "enabled"
+    labelled = metadata.get("labels", {}).get(INJECT) == "enabled"
     return Namespace(metadata["name"], labelled, _labelled_since(metadata) if labelled else None)
 
 
@@ -167,7 +169,7 @@ def _labelled_since(metadata: dict[str, Any]) -> datetime | None:
     times = [
         each["time"]
         for each in metadata.get("managedFields", ())
-        if "time" in each and f"f:{LABEL}" in each.get("fieldsV1", {}).get("f:metadata", {}).get("f:labels", {})
+        if "time" in each and f"f:{INJECT}" in each.get("fieldsV1", {}).get("f:metadata", {}).get("f:labels", {})
     ]
     return max(map(datetime.fromisoformat, times), default=None)
 
@@ -175,17 +177,17 @@ def _labelled_since(metadata: dict[str, Any]) -> datetime | None:
 def read_pod(found: dict[str, Any]) -> Pod:
     """From a Pod of the API server (v1)."""
     metadata, spec, status = found["metadata"], found["spec"], found.get("status", {})
-    containers = [*spec.get("containers", ()), *spec.get("initContainers", ())]
+    sidecar = any(container["name"] == SIDECAR for _, container in containers_of(spec))
+    left_out = skipped(found, metadata["namespace"])
     statuses = [*status.get("containerStatuses", ()), *status.get("initContainerStatuses", ())]
     return Pod(
         namespace=metadata["namespace"],
         name=metadata["name"],
         service_account=spec.get("serviceAccountName", "default"),
         addresses=tuple(each["ip"] for each in status.get("podIPs", ())),
-        opted_out=metadata.get("labels", {}).get(LABEL) == "disabled",
-        host_network=spec.get("hostNetwork") is True,
+        left_out=None if sidecar else left_out,
         created=datetime.fromisoformat(metadata["creationTimestamp"]),
-        sidecar=any(each["name"] == SIDECAR for each in containers),
+        sidecar=sidecar,
         sidecar_ready=any(each["name"] == SIDECAR and each.get("ready") is True for each in statuses),
         version=metadata.get("annotations", {}).get(INJECTED, ""),
         over=status.get("phase") in OVER or "deletionTimestamp" in metadata,

@@ -7,8 +7,8 @@ import pytest
 from attrs import evolve
 
 from certs.spiffe import TrustDomain
+from control_plane.injector.annotations import INJECT
 from control_plane.injector.audit import (
-    LABEL,
     Audited,
     Mesh,
     Namespace,
@@ -18,6 +18,7 @@ from control_plane.injector.audit import (
     read_namespace,
     read_pod,
 )
+from control_plane.injector.standing import Skip
 
 LABELLED = datetime(2026, 11, 22, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -29,8 +30,7 @@ MESHED = Pod(
     name="checkout-1",
     service_account="checkout",
     addresses=("10.0.0.7",),
-    opted_out=False,
-    host_network=False,
+    left_out=None,
     created=LABELLED + HOUR,
     sidecar=True,
     sidecar_ready=True,
@@ -52,11 +52,13 @@ def test_a_pod_as_it_should_be_has_nothing_to_say() -> None:
 @pytest.mark.parametrize(
     ("pod", "reason", "said"),
     [
-        (evolve(BARE, opted_out=True), Reason.OPTED_OUT, "doorward.dev/inject=disabled"),
-        (evolve(BARE, host_network=True), Reason.HOST_NETWORK, "the host's network"),
-        (evolve(BARE, opted_out=True, host_network=True), Reason.OPTED_OUT, "label"),
+        (evolve(BARE, left_out=Skip.OPTED_OUT), Reason.OPTED_OUT, "it has the label doorward.dev/inject: disabled"),
+        (evolve(BARE, left_out=Skip.HOST_NETWORK), Reason.HOST_NETWORK, "it uses its node's network"),
+        (evolve(BARE, left_out=Skip.STATIC_POD), Reason.STATIC_POD, "a static pod"),
+        (evolve(BARE, left_out=Skip.WINDOWS), Reason.WINDOWS, "on Windows"),
+        (evolve(BARE, left_out=Skip.SYSTEM_NAMESPACE), Reason.NAMESPACE_EXCLUDED, "leaves its namespace out"),
         (evolve(BARE, created=LABELLED - HOUR), Reason.BEFORE_LABEL, "2026-11-22 11:00:00 UTC"),
-        (evolve(BARE, created=LABELLED - HOUR, host_network=True), Reason.HOST_NETWORK, "network"),
+        (evolve(BARE, created=LABELLED - HOUR, left_out=Skip.HOST_NETWORK), Reason.HOST_NETWORK, "network"),
         (BARE, Reason.NOT_INJECTED, "the webhook did not act"),
         (evolve(MESHED, sidecar_ready=False), Reason.NOT_READY, "not ready"),
         (evolve(MESHED, sidecar_ready=False, addresses=()), Reason.NOT_READY, "not ready"),
@@ -92,7 +94,7 @@ def test_where_nobody_knows_since_when_it_is_labelled_the_webhook_is_asked_about
     assert audited(evolve(BARE, created=LABELLED - HOUR), unknown).reason == Reason.NOT_INJECTED
 
 
-@pytest.mark.parametrize("pod", [BARE, evolve(BARE, host_network=True), evolve(BARE, opted_out=True)])
+@pytest.mark.parametrize("pod", [BARE, evolve(BARE, left_out=Skip.HOST_NETWORK)])
 def test_outside_of_labelled_namespaces_pods_without_a_sidecar_are_nobody_s_concern(pod: Pod) -> None:
     assert audit([evolve(SHOP, labelled=False)], [pod], MESH) == []
     assert audit([], [pod], MESH) == []
@@ -158,9 +160,9 @@ def test_a_meshed_pod_is_read(found: dict[str, Any]) -> None:
     ("more", "changed"),
     [
         ({"spec": {"initContainers": []}}, {"sidecar": False}),
-        ({"spec": {"hostNetwork": True}}, {"host_network": True}),
-        ({"metadata": {"labels": {LABEL: "disabled"}}}, {"opted_out": True}),
-        ({"metadata": {"labels": {LABEL: "enabled"}}}, {}),
+        ({"spec": {"initContainers": [], "hostNetwork": True}}, {"sidecar": False, "left_out": Skip.HOST_NETWORK}),
+        ({"spec": {"hostNetwork": True}}, {}),
+        ({"metadata": {"labels": {INJECT: "enabled"}}}, {}),
         ({"metadata": {"annotations": {}}}, {"version": ""}),
         ({"metadata": {"deletionTimestamp": "2026-11-22T13:00:00Z"}}, {"over": True}),
         ({"status": {"phase": "Succeeded"}}, {"over": True}),
@@ -190,9 +192,9 @@ def managed(time: str, *labels: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("fields", "since"),
     [
-        ([managed("2026-11-22T12:00:00Z", LABEL)], LABELLED),
-        ([managed("2026-11-22T11:00:00Z", LABEL), managed("2026-11-22T12:00:00Z", LABEL)], LABELLED),
-        ([managed("2026-11-22T12:00:00Z", LABEL), managed("2026-11-22T13:00:00Z", "team")], LABELLED),
+        ([managed("2026-11-22T12:00:00Z", INJECT)], LABELLED),
+        ([managed("2026-11-22T11:00:00Z", INJECT), managed("2026-11-22T12:00:00Z", INJECT)], LABELLED),
+        ([managed("2026-11-22T12:00:00Z", INJECT), managed("2026-11-22T13:00:00Z", "team")], LABELLED),
         ([managed("2026-11-22T12:00:00Z", "team")], None),
         ([{"manager": "kubectl", "fieldsV1": {"f:spec": {}}}], None),
         ([], None),
@@ -201,11 +203,11 @@ def managed(time: str, *labels: str) -> dict[str, Any]:
 def test_since_when_a_namespace_is_labelled_is_what_its_managed_fields_say(
     fields: list[dict[str, Any]], since: datetime | None
 ) -> None:
-    metadata = {"name": "shop", "labels": {LABEL: "enabled"}, "managedFields": fields}
+    metadata = {"name": "shop", "labels": {INJECT: "enabled"}, "managedFields": fields}
     assert read_namespace({"metadata": metadata}) == Namespace("shop", labelled=True, labelled_since=since)
 
 
-@pytest.mark.parametrize("labels", [{}, {LABEL: "disabled"}, {LABEL: "true"}, {"doorward.dev/injected": "enabled"}])
+@pytest.mark.parametrize("labels", [{}, {INJECT: "disabled"}, {INJECT: "true"}, {"doorward.dev/injected": "enabled"}])
 def test_only_one_label_puts_a_namespace_into_the_mesh(labels: dict[str, str]) -> None:
-    metadata = {"name": "shop", "labels": labels, "managedFields": [managed("2026-11-22T12:00:00Z", LABEL)]}
+    metadata = {"name": "shop", "labels": labels, "managedFields": [managed("2026-11-22T12:00:00Z", INJECT)]}
     assert read_namespace({"metadata": metadata}) == Namespace("shop", labelled=False)
