@@ -7,7 +7,7 @@ than BODY_BYTES; a watch ends when nothing has come for SILENCE_SECONDS. Paths a
 
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, Literal, Self
@@ -34,6 +34,43 @@ PATCHES: Final = {
     "json": "application/json-patch+json",
     "apply": "application/apply-patch+yaml",
 }
+
+
+@define(eq=False)
+class Events:
+    """The events of one watch, each `{"type", "object"}`. Raises ApiUnreachable and ApiStrange while iterated."""
+
+    _chunks: AsyncIterator[bytes]
+    _buffer: bytearray = field(factory=bytearray)
+    _lines: list[bytes] = field(factory=list)
+    """Complete lines that have come and were not returned yet, the last one first."""
+
+    @property
+    def more(self) -> bool:
+        """Whether another event has come already, so that the next one will not be waited for."""
+        return bool(self._lines)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> dict[str, Any]:
+        while not self._lines:
+            try:
+                self._take(await anext(self._chunks))
+            except StopAsyncIteration:
+                if self._buffer.strip():
+                    raise ApiStrange("the watch ended within an event") from None
+                raise
+        return _event(self._lines.pop())
+
+    def _take(self, chunk: bytes) -> None:
+        self._buffer += chunk
+        if b"\n" in chunk:
+            *whole, rest = bytes(self._buffer).split(b"\n")
+            self._lines = [line for line in reversed(whole) if line.strip()]
+            self._buffer = bytearray(rest)
+        if len(self._buffer) > EVENT_BYTES:
+            raise ApiStrange(f"an event is larger than {EVENT_BYTES} bytes")
 
 
 @define(eq=False)
@@ -106,7 +143,7 @@ class KubernetesApi:
         await self._call("DELETE", path, params)
 
     @asynccontextmanager
-    async def watch(self, path: str, **params: str) -> AsyncIterator["Events"]:
+    async def watch(self, path: str, **params: str) -> AsyncIterator[Events]:
         """The events of a watch on `path`, as they come; they end where the API server ends them."""
         with self._noted():
             headers = self._headers()
@@ -116,7 +153,8 @@ class KubernetesApi:
                 if response.status != 200:
                     raise ApiRefused.read(response.status, await _object(response))
                 self.contact.answered()
-                yield Events(response)
+                async with aclosing(response.aiter_stream()) as chunks:
+                    yield Events(chunks)
 
     async def _call(
         self,
@@ -172,41 +210,6 @@ class KubernetesApi:
             raise
 
 
-@define(eq=False)
-class Events:
-    """The events of one watch, each `{"type", "object"}`. Raises ApiUnreachable and ApiStrange while iterated."""
-
-    _response: httpcore2.Response
-    _buffer: bytearray = field(factory=bytearray)
-    _lines: list[bytes] = field(factory=list)
-    """Complete lines that have come and were not returned yet, the last one first."""
-
-    @property
-    def more(self) -> bool:
-        """Whether another event has come already, so that the next one will not be waited for."""
-        return bool(self._lines)
-
-    def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
-        return self._each()
-
-    async def _each(self) -> AsyncIterator[dict[str, Any]]:
-        async for chunk in self._response.aiter_stream():
-            self._take(chunk)
-            while self._lines:
-                yield _event(self._lines.pop())
-        if self._buffer.strip():
-            raise ApiStrange("the watch ended within an event")
-
-    def _take(self, chunk: bytes) -> None:
-        self._buffer += chunk
-        if b"\n" in chunk:
-            *whole, rest = bytes(self._buffer).split(b"\n")
-            self._lines = [line for line in reversed(whole) if line.strip()]
-            self._buffer = bytearray(rest)
-        if len(self._buffer) > EVENT_BYTES:
-            raise ApiStrange(f"an event is larger than {EVENT_BYTES} bytes")
-
-
 def _event(line: bytes) -> dict[str, Any]:
     try:
         event = json.loads(line)
@@ -220,10 +223,11 @@ def _event(line: bytes) -> dict[str, Any]:
 async def _object(response: httpcore2.Response) -> Any:
     """The body as JSON; None where it is none. Raises ApiStrange where it is larger than is taken."""
     body = bytearray()
-    async for chunk in response.aiter_stream():
-        body += chunk
-        if len(body) > BODY_BYTES:
-            raise ApiStrange(f"an answer is larger than {BODY_BYTES} bytes")
+    async with aclosing(response.aiter_stream()) as chunks:
+        async for chunk in chunks:
+            body += chunk
+            if len(body) > BODY_BYTES:
+                raise ApiStrange(f"an answer is larger than {BODY_BYTES} bytes")
     if len(body) > IN_THREAD_BYTES:
         return await trio.to_thread.run_sync(_parsed, body)
     return _parsed(body)

@@ -188,6 +188,15 @@ class Kube:
     ) -> Path:
         """A new service account with those rights, cluster-wide and in its namespace. Returns a file with its token."""
         await self.service_account(namespace, name)
+        await self.grant(namespace, name, cluster_rules=cluster_rules, rules=rules)
+        file = self.directory / f"{namespace}-{name}.token"
+        file.write_text(await self.token(namespace, name, audience=""))
+        return file
+
+    async def grant(
+        self, namespace: str, name: str, *, cluster_rules: Sequence[Object] = (), rules: Sequence[Object] = ()
+    ) -> None:
+        """Give a service account those rights, once for each kind."""
         subjects = [{"kind": "ServiceAccount", "namespace": namespace, "name": name}]
         for kind, granted, place in (
             ("ClusterRole", cluster_rules, RBAC),
@@ -199,9 +208,6 @@ class Kube:
                 await self.create(f"{place}/{kind.lower()}s", {"metadata": metadata, "rules": list(granted)})
                 binding = {"metadata": metadata, "roleRef": reference, "subjects": subjects}
                 await self.create(f"{place}/{kind.lower()}bindings", binding)
-        file = self.directory / f"{namespace}-{name}.token"
-        file.write_text(await self.token(namespace, name, audience=""))
-        return file
 
     async def control_plane(
         self,
