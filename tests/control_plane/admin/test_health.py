@@ -11,6 +11,7 @@ from control_plane.admin import health
 from control_plane.admin.client import Client
 from control_plane.admin.errors import AdminRefused
 from control_plane.admin.health import Check
+from control_plane.injector.registration import Registered
 from control_plane.store.records import Lease
 from tests.support.admin import AdminHouse, policy, put
 
@@ -107,6 +108,27 @@ def test_a_destination_that_nobody_offers_warns_and_names_who_wants_it(house: Ad
     offered = Lease("id", "i", "shop/payments", 8080, 8443, "127.0.0.1", "http", house.clock(), confirmed=True)
     assert check(house, "destinations", leases=(offered,)).status == "ok"
     assert check(house, "destinations", leases=(evolve(offered, confirmed=False),)).status == "warn"
+
+
+@pytest.mark.parametrize(
+    ("registered", "status", "said"),
+    [
+        (Registered("doorward-injector", "current"), "ok", "doorward-injector is registered"),
+        (Registered("doorward-injector", "missing"), "fail", "new pods get no sidecar"),
+        (Registered("doorward-injector", "stale", "Forbidden (403)"), "fail", "caBundle: Forbidden (403)"),
+        (Registered("doorward-injector", "unknown", "no answer"), "warn", "no answer"),
+    ],
+)
+def test_how_the_injector_is_registered_is_said(
+    house: AdminHouse, registered: Registered, status: str, said: str
+) -> None:
+    line = check(house, "injector", registered=registered)
+    assert (line.status, bool(line.advice)) == (status, status != "ok")
+    assert said in line.detail
+
+
+def test_without_an_injector_there_is_no_line_about_one(client: Client) -> None:
+    assert "injector" not in found(client)
 
 
 def test_a_long_list_names_three_and_counts_the_rest(house: AdminHouse) -> None:
