@@ -91,5 +91,5 @@ def _said(error: BaseException) -> str:
     while cause is not None:
         if isinstance(cause, ssl.SSLError) or (isinstance(cause, OSError) and cause.strerror):
             return cause.strerror or str(cause)
-        cause = cause.__cause__
+        cause = cause.__cause__ or cause.__context__
     return str(error) or type(error).__name__

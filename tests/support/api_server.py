@@ -68,7 +68,7 @@ def api_server(directory: Path, answer: Callable[[Asked], Answer]) -> Iterator[A
             asked = Asked(self.command, self.path, json.loads(content) if content else None)
             self.wfile.write(server.take(asked))
 
-        do_GET = do_POST  # noqa: N815 - so http.server looks for it
+        do_GET = do_PUT = do_PATCH = do_DELETE = do_POST  # noqa: N815 - so http.server looks for it
 
         def log_message(self, *_: object) -> None:
             pass

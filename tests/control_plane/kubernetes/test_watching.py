@@ -1,0 +1,156 @@
+"""What a watch does about answers that a real API server gives seldom: malformed, expired, refused, ended at once."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from control_plane.kubernetes.watching import Watched
+from tests.support.api_server import Answer, ApiServer, Asked, api_server
+
+EXPIRED = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old resource version"}
+SECONDS = 30.0
+
+
+def thing(name: str, version: int, value: object = 1) -> dict[str, Any]:
+    return {"metadata": {"name": name, "namespace": "shop", "resourceVersion": str(version)}, "value": value}
+
+
+def listed(version: int, *items: Any, more: str = "") -> Answer:
+    return 200, {"metadata": {"resourceVersion": str(version), "continue": more}, "items": list(items)}
+
+
+def events(*said: tuple[str, Any]) -> Answer:
+    return 200, b"".join(json.dumps({"type": kind, "object": item}).encode() + b"\n" for kind, item in said)
+
+
+def value(item: dict[str, Any]) -> int | None:
+    found = item["value"]
+    if found == "broken":
+        raise ValueError(found)
+    return found if isinstance(found, int) else None
+
+
+@pytest.fixture
+def answers() -> list[Answer]:
+    """What the server says, one after the other; the last one again and again."""
+    return []
+
+
+@pytest.fixture
+def server(tmp_path: Path, answers: list[Answer]) -> Iterator[ApiServer]:
+    """An API server of whose answers the test decides."""
+
+    def answer(asked: Asked) -> Answer:
+        return answers.pop(0) if len(answers) > 1 else answers[0]
+
+    with api_server(tmp_path, answer) as server:
+        yield server
+
+
+async def run_until(server: ApiServer, condition: Callable[[Watched[int]], object]) -> Watched[int]:
+    """Run one until the condition holds at an announcement."""
+    async with server.api() as api, trio.open_nursery() as nursery:
+        watched = Watched(api, "/api/v1/things", value)
+        nursery.start_soon(watched.run)
+        with trio.fail_after(SECONDS):
+            while not condition(watched):
+                await watched.changed.wait()
+        nursery.cancel_scope.cancel()
+    return watched
+
+
+def paths(server: ApiServer) -> list[str]:
+    """The kinds of requests that it was asked, in order."""
+    return ["watch" if "watch=true" in asked.path else "list" for asked in server.asked]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        events(("ADDED", thing("b", 2)), ("ERROR", EXPIRED)),
+        (410, EXPIRED),
+        (200, b"{not json}\n"),
+        events(("INVENTED", thing("b", 2))),
+        events(("ADDED", {"metadata": {}})),
+        events(("ADDED", {"metadata": {"name": 1, "resourceVersion": "2"}})),
+        events(("ADDED", {"metadata": "x"})),
+        events(("BOOKMARK", {})),
+    ],
+)
+async def test_after_an_expired_or_malformed_event_everything_is_listed_anew(
+    server: ApiServer, answers: list[Answer], bad: Answer
+) -> None:
+    answers[:] = [listed(1, thing("a", 1)), bad, listed(9, thing("c", 9)), events()]
+    watched = await run_until(server, lambda watched: ("shop", "c") in watched.objects)
+    assert watched.objects == {("shop", "c"): 1}  # the new list replaces all
+    assert paths(server)[:3] == ["list", "watch", "list"]
+
+
+@pytest.mark.parametrize("bad", [(500, b""), (403, {"code": 403}), events(("ERROR", {"code": 500}))])
+async def test_after_any_other_failure_the_watch_is_resumed(
+    server: ApiServer, answers: list[Answer], bad: Answer
+) -> None:
+    answers[:] = [listed(1, thing("a", 1)), bad, events(("ADDED", thing("b", 2)))]
+    watched = await run_until(server, lambda watched: len(watched.objects) == 2)
+    assert watched.objects == {("shop", "a"): 1, ("shop", "b"): 1}
+    assert paths(server)[:3] == ["list", "watch", "watch"]
+    assert "resourceVersion=1&" in server.asked[2].path
+
+
+async def test_a_page_that_expired_begins_the_list_anew(server: ApiServer, answers: list[Answer]) -> None:
+    answers[:] = [
+        listed(1, thing("a", 1), more="next"),
+        (410, EXPIRED),
+        listed(2, thing("b", 2), more="next"),
+        listed(2, thing("c", 2)),
+        events(),
+    ]
+    watched = await run_until(server, lambda watched: watched.synced)
+    assert set(watched.objects) == {("shop", "b"), ("shop", "c")}
+    continued = ["continue=next" in asked.path for asked in server.asked[:4]]
+    assert continued == [False, True, False, True]
+
+
+@pytest.mark.parametrize("bad", [(200, {}), (200, {"items": [1], "metadata": {}}), (200, {"items": {}, "metadata": 1})])
+async def test_nothing_is_synced_before_one_complete_list(
+    server: ApiServer, answers: list[Answer], bad: Answer
+) -> None:
+    answers[:] = [bad, listed(1, thing("a", 1), more="next"), bad, listed(1), events()]
+    watched = await run_until(server, lambda watched: watched.synced)
+    assert (watched.objects, paths(server)[:4]) == ({}, ["list"] * 4)
+
+
+async def test_an_object_that_cannot_be_read_costs_only_itself(
+    server: ApiServer, answers: list[Answer], caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = thing("a", 2, "broken")
+    answers[:] = [listed(1, thing("a", 1), broken), events(("ADDED", thing("b", 3))), events()]
+    watched = await run_until(server, lambda watched: ("shop", "b") in watched.objects)
+    assert watched.objects == {("shop", "b"): 1}
+    assert caplog.records[0].fields["object"] == "shop/a"
+
+
+async def test_events_that_come_together_are_one_change(server: ApiServer, answers: list[Answer]) -> None:
+    many = [("ADDED", thing(f"t{number}", number)) for number in range(2, 50)]
+    answers[:] = [listed(1), events(*many, ("BOOKMARK", {"metadata": {"resourceVersion": "99"}})), events()]
+    watched = await run_until(server, lambda watched: len(watched.objects) == 48)
+    assert watched.changed.count == 2
+    assert watched._version == "99"
+
+
+@pytest.mark.parametrize("ended", [events(), (503, b""), (200, b"{bad}\n"), (410, EXPIRED)])
+async def test_connections_that_end_at_once_are_never_made_in_a_hurry(
+    server: ApiServer, answers: list[Answer], ended: Answer
+) -> None:
+    def answer(asked: Asked) -> Answer:
+        return ended if "watch=true" in asked.path else listed(1)
+
+    server.answer = answer
+    async with server.api() as api:
+        with trio.move_on_after(0.8):  # the pauses are at least 125, 250 and 500 ms
+            await Watched(api, "/api/v1/things", value).run()
+    assert 2 <= paths(server).count("watch") <= 3
