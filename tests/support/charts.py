@@ -77,12 +77,18 @@ def values_file(directory: Path, values: Values) -> Path:
     return file
 
 
-def render(values: Values | None = None, *files: Path, chart: Path = CHART, kubernetes: str = NEWEST) -> Rendered:
+def render(
+    values: Values | None = None,
+    *files: Path,
+    chart: Path = CHART,
+    kubernetes: str = NEWEST,
+    namespace: str = "mesh",
+) -> Rendered:
     """The chart with these values over those of the files. Raises HelmRefused."""
     with tempfile.TemporaryDirectory(prefix="dw-values-") as directory:
         every = (*files, values_file(Path(directory), values or {}))
         arguments = [argument for file in every for argument in ("--values", str(file))]
-        said = helm("template", "doorward", str(chart), "-n", "mesh", "--kube-version", kubernetes, *arguments)
+        said = helm("template", "doorward", str(chart), "-n", namespace, "--kube-version", kubernetes, *arguments)
     return Rendered(tuple(each for each in yaml.load_all(said, yaml.CSafeLoader) if each))
 
 
