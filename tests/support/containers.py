@@ -1,0 +1,84 @@
+"""Containers without an engine: a program in a pod's network, with a root of its own, one user, and few capabilities.
+
+The root is read-only and holds what an image of Doorward's would, in the places where this machine has it: Python, this
+checkout and the system's programs; beside that only what is mounted. It is neither a process namespace of its own nor
+a control group, and it filters no system calls.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from attrs import Factory, frozen
+
+from tests.support.namespaces import Pod
+from tests.support.stock import program
+
+CHECKOUT: Final = Path(__file__).parents[2]
+SYSTEM: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc")
+IMAGE: Final = {  # as the Dockerfile's ENV
+    "PATH": f"{sys.prefix}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "PYTHONUNBUFFERED": "1",
+}
+
+# $1 is the root; then source and target of each mount, a line between, and what to run.
+_ENTER: Final = """
+set -e
+root=$1; shift
+mount -t tmpfs -o mode=755 root "$root"
+for each in /proc /dev; do mkdir "$root$each"; mount --rbind "$each" "$root$each"; done
+while [ "$1" != -- ]; do
+  mkdir -p "$root$2"
+  mount --bind "$1" "$root$2"
+  mount -o remount,bind,ro "$root$2"
+  shift 2
+done
+shift
+mount -o remount,ro "$root"
+exec chroot "$root" "$@"
+"""
+
+
+@frozen
+class Container:
+    """What runs, as whom, and with what. `capabilities` are all that it has, without CAP_; `mounts` has the directories
+    of this machine by their places in the container."""
+
+    command: Sequence[str]
+    uid: int
+    gid: int
+    environment: Mapping[str, str] = Factory(dict)
+    capabilities: Sequence[str] = ()
+    mounts: Mapping[str, Path] = Factory(dict)
+
+    def started_by(self, pod: Pod, root: Path) -> list[str]:
+        """The command line that runs it in that pod; `root` is an empty directory, and stays so for all others."""
+        mounts = [word for place, source in (_image() | self.mounts).items() for word in (str(source), place)]
+        network = [
+            program("nsenter"),
+            f"--net={pod.path}",
+            "--",
+            "unshare",
+            "--mount",
+            "--propagation",
+            "private",
+            "--",
+        ]
+        return [*network, "sh", "-c", _ENTER, "sh", str(root), *mounts, "--", *self._as_the_user(), *self.command]
+
+    def _as_the_user(self) -> list[str]:
+        allowed = ",".join(["-all", *(f"+{each.lower()}" for each in self.capabilities)])
+        user = ["setpriv", f"--reuid={self.uid}", f"--regid={self.gid}", "--clear-groups", "--no-new-privs"]
+        variables = [f"{name}={value}" for name, value in (IMAGE | dict(self.environment)).items()]
+        return [*user, f"--bounding-set={allowed}", f"--inh-caps={allowed}", "--", "env", "-i", *variables]
+
+
+def _image() -> dict[str, Path]:
+    """What the root holds, each thing once: a mount brings all below it."""
+    found: dict[str, Path] = {}
+    for place in map(Path, [*SYSTEM, str(CHECKOUT), sys.base_prefix, sys.prefix]):
+        if place.exists() and not any(place.is_relative_to(other) for other in found):
+            found[str(place)] = place
+    return found
