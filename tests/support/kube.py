@@ -6,7 +6,7 @@
         service = await kube.service(shop, "web", {"app": "web"}, {"http": 8080})
         await kube.endpoint_slice(shop, "web", ["10.77.0.9"], {"http": 8080})
         token = await kube.token(shop, "default", audience="doorward", pod=pod)
-        running = await kube.control_plane(mesh, place, cluster_rules=RULES)   a process in the pod `place`
+        running = await kube.control_plane(mesh, place)         a process in the pod `place`, with the chart's rights
         kube.api                                                the administrator's KubernetesApi, for all the rest
         account = await kube.account(shop, "reader", cluster_rules=[...])      a token file with just those rights
         await kube.create("/apis/…", body)                      any object; what is cluster-wide is deleted at the end
@@ -17,6 +17,7 @@ Namespaces are unmade at the end with the pods, services and slices in them, so 
 import secrets
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from control_plane.kubernetes.api import KubernetesApi
 from control_plane.kubernetes.errors import ApiRefused, KubernetesError
 from control_plane.metrics import Metrics
 from examples.demo.local_mesh import LocalMesh, Process
+from tests.support.charts import render
 from tests.support.cluster import Cluster
 from tests.support.namespaces import Pod
 
@@ -214,16 +216,19 @@ class Kube:
         mesh: LocalMesh,
         place: Pod,
         *options: str,
-        cluster_rules: Sequence[Object] = (),
-        rules: Sequence[Object] = (),
+        cluster_rules: Sequence[Object] | None = None,
+        rules: Sequence[Object] | None = None,
         namespace: str = "",
     ) -> Process:
         """Start `doorward control-plane run` in the pod `place`, as a service account with just those rights.
 
-        Its own namespace is `namespace`, or a new one; sidecars reach it at `mesh.address`.
+        Without any, it has those that the chart gives. Its own namespace is `namespace`, or a new one; sidecars reach it
+        at `mesh.address`.
         """
         own = namespace or await self.namespace("doorward")
-        token_file = await self.account(own, "doorward", cluster_rules=cluster_rules, rules=rules)
+        if cluster_rules is None and rules is None:
+            cluster_rules, rules = chart_rights()
+        token_file = await self.account(own, "doorward", cluster_rules=cluster_rules or (), rules=rules or ())
         cluster = ["--kubernetes", self.cluster.url, "--kubernetes-ca", str(self.cluster.ca)]
         cluster += ["--kubernetes-token-file", str(token_file), "--kubernetes-namespace", own]
         return await mesh.start_control_plane(*cluster, *options, listen=f"{place.ipv4}:7443", place=place.place())
@@ -235,6 +240,13 @@ class Kube:
                 await self.api.delete(path)
         for namespace in self._namespaces:
             await self.unmake_namespace(namespace)
+
+
+@cache
+def chart_rights() -> tuple[Sequence[Object], Sequence[Object]]:
+    """What the chart lets the control plane do, cluster-wide and in its own namespace."""
+    rendered = render()
+    return rendered.one("ClusterRole")["rules"], rendered.one("Role")["rules"]
 
 
 @asynccontextmanager
