@@ -9,7 +9,7 @@
     admin           the API for people, on a Unix socket and over TLS for operators; and the client for it
     cli             the `doorward` command, offline or by the admin API
     kubernetes      the Kubernetes API: requests, and the cluster's objects kept by list and watch
-    discovery       PURE but for its watch: pods, services and slices of the cluster -> endpoints and services of the mesh
+    discovery       pods, services and slices of the cluster -> endpoints and services of the mesh
     resources       policies as cluster objects: read, stored, and answered by their status
     cluster         how the cluster is reached, and every task that lives on it
     policies        policy files to documents, documents to changes, changes to a diff

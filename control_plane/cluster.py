@@ -13,6 +13,7 @@ import trio
 from attrs import field, frozen
 
 from control_plane.admin.backend import Backend
+from control_plane.discovery.watch import Discovery
 from control_plane.kubernetes.api import KubernetesApi
 from control_plane.kubernetes.watching import Watched
 from control_plane.log import fields
@@ -65,7 +66,9 @@ class Cluster:
 async def run_cluster(cluster: Cluster, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
     """Run every task of the cluster until cancelled."""
     log.info("in a cluster", extra=fields(server=cluster.api.url, namespace=cluster.namespace))
+    discovery = Discovery.open(cluster.watch, cluster.office, cluster.backend.discovered)
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(discovery.run)
         nursery.start_soon(keep_policies, cluster.api, cluster.backend, cluster.office.metrics)
         task_status.started()
         await trio.sleep_forever()

@@ -56,7 +56,19 @@ class Metrics:
         )
         self.number = Gauge(prefix + "store_number", "The store number that is being pushed.", registry=registry)
         self.policies = Gauge(prefix + "policies", "Policy documents in force.", registry=registry)
-        self.endpoints = Gauge(prefix + "endpoints", "Registered endpoints.", registry=registry)
+        self.endpoints = Gauge(
+            prefix + "endpoints",
+            "Endpoints that sidecars can be told of, registered ones and the cluster's.",
+            registry=registry,
+        )
+        self.platform_endpoints = Gauge(
+            prefix + "platform_endpoints", "Endpoints that the cluster's pods are.", registry=registry
+        )
+        self.platform_services = Gauge(
+            prefix + "platform_services",
+            "Ports of the cluster's services that are in the mesh, once for each IP version.",
+            registry=registry,
+        )
         self.issuer_expiry = Gauge(
             prefix + "issuer_expiry_timestamp_seconds", "NotAfter of the issuing certificate.", registry=registry
         )
@@ -71,7 +83,7 @@ class Metrics:
         )
         self.admissions = Counter(
             prefix + "admissions",
-            "Pods that API servers asked the injector about, by outcome: injected, skipped or refused.",
+            "Pods that API servers asked the injector about, by outcome: injected, unchanged, skipped or refused.",
             ["outcome"],
             registry=registry,
         )

@@ -31,6 +31,7 @@ from control_plane.admin.unix_socket import SocketRefused
 from control_plane.advance import Advance
 from control_plane.authority import AuthorityRefused, GivenCa, IssuingAuthority, known_roots, open_authority
 from control_plane.cluster import Cluster, open_api, own_namespace, run_cluster
+from control_plane.discovery.platform import Platform
 from control_plane.housekeeping import expire_leases, renew_authority
 from control_plane.injector.injection import Injection, open_injection
 from control_plane.kubernetes.api import KubernetesApi
@@ -152,7 +153,7 @@ async def _open_office(
     await in_thread(lambda: store.record("doorward", "control_plane.started", _own_certificates(authority)))
     links = Links()
     _show_expiry(authority, metrics)
-    board = Board(store, authority, links, metrics)
+    board = Board(store, authority, links, metrics, None if settings.kubernetes.enabled else Platform())
     await board.hang()
     return Office(
         trust_domain=domain,

@@ -6,6 +6,7 @@
     backends    PURE: who stands behind one port of a service, and whether he can be called
     ownership   PURE: which pod an address belongs to, and what that pod's ports speak
     platform    the values that come out
+    watch       keeps the objects by list and watch, resolves them anew after changes, and has the board show it
 
 Data flows: API server -> control_plane.kubernetes.watching -> objects -> resolve -> Platform -> push.board.
 

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from attrs import frozen
+from attrs import define, frozen
 
 from mesh.wire import Endpoint, Service
 
@@ -59,3 +59,11 @@ class Platform:
     endpoints: tuple[Endpoint, ...] = ()
     """Confirmed, since pods' addresses come from their kubelets."""
     services: tuple[Service, ...] = ()
+
+
+@define(eq=False)
+class Discovered:
+    """What operators are told: every route of the moment, once the cluster's objects are known (`complete`)."""
+
+    complete: bool = False
+    routes: tuple[Route, ...] = ()

@@ -6,7 +6,7 @@ pods -> whose each address is -> endpoints -> who stands behind each port of eac
 from collections import defaultdict
 from collections.abc import Collection
 
-from attrs import Factory, field, frozen
+from attrs import Factory, frozen
 
 from certs.spiffe import TrustDomain
 from control_plane.discovery.backends import CALLED, Behind
@@ -23,7 +23,7 @@ class Objects:
     pods: Collection[Pod] = ()
     services: Collection[Service] = ()
     slices: Collection[Slice] = ()
-    namespaces: frozenset[str] = field(default=frozenset(), converter=frozenset)
+    namespaces: frozenset[str] = frozenset()
 
 
 @frozen

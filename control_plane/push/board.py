@@ -1,18 +1,20 @@
 """The store's newest state, read once for all links: a notice board that wakes them when something new hangs there.
 
-Whoever changes the store announces it; the board reads the whole in one transaction, indexes it, and wakes each link,
-which then computes what concerns it. Replicas of one workload want the same view, so views are kept, encoded, until
-the next state. While the store cannot be read the last state stays up.
+Whoever changes the store announces it; the board reads the whole in one transaction, indexes it with what the cluster's
+own objects say, where there is a cluster, and wakes each link, which then computes what concerns it. Replicas of one
+workload want the same view, so views are kept, encoded, until the next state. While the store cannot be read the last
+state stays up.
 """
 
 import logging
 
 import trio
-from attrs import define, field
+from attrs import Factory, define, field
 
 from certs.spiffe import WorkloadName
 from control_plane.advance import Advance
 from control_plane.authority import IssuingAuthority
+from control_plane.discovery.platform import Platform
 from control_plane.log import fields
 from control_plane.metrics import Metrics
 from control_plane.push.links import Link, Links
@@ -39,7 +41,12 @@ class Board:
     authority: IssuingAuthority
     links: Links
     metrics: Metrics
-    _picture: Picture | None = None
+    platform: Platform | None = Factory(Platform)
+    """What the cluster's objects say. None: there is a cluster, and it is not known yet; `show` says it then."""
+    complete: bool = field(init=False, default=False)
+    """Whether what hangs here may be pushed: without the cluster's part it would take routes away."""
+    _picture: Picture | None = field(init=False, default=None)
+    _reading: trio.Lock = field(factory=trio.Lock)
     _computing: trio.Lock = field(factory=trio.Lock)
     _views: dict[tuple[str, tuple[str, ...]], tuple[Snapshot, bytes]] = field(factory=dict)
 
@@ -62,9 +69,24 @@ class Board:
             else:
                 await advance.wait(seen)
 
+    async def show(self, platform: Platform) -> bool:
+        """Take over what the cluster's objects say, under a number of its own; True where it is new: announce it then.
+
+        Within an epoch, snapshots that differ in what they say have to differ in their numbers. Raises StoreError.
+        """
+        async with self._reading:  # nobody reads the platform of before under the number of after
+            if platform == self.platform:
+                return False
+            await trio.to_thread.run_sync(self.store.note_platform)
+            self.platform = platform
+            return True
+
     async def hang(self) -> None:
         """Read the store and wake every link. Raises StoreError."""
-        self._picture = picture = await trio.to_thread.run_sync(self._read)
+        async with self._reading:
+            platform = self.platform
+            self._picture = picture = await trio.to_thread.run_sync(self._read, platform or Platform())
+            self.complete = platform is not None
         self._views.clear()
         self.metrics.number.set(picture.number)
         self.metrics.policies.set(sum(len(found) for found in picture.governing.values()))
@@ -89,13 +111,13 @@ class Board:
                 self._views[key] = view
             return self._views[key]
 
-    def _read(self) -> Picture:
+    def _read(self, platform: Platform) -> Picture:
         """One consistent state: revisions that came between the two reads are read again."""
         while True:
             contents = self.store.contents()
             policy_number = self.store.policy_number()
             if policy_number <= contents.number:
-                return Picture.build(contents, policy_number, self.authority.bundle.to_der())
+                return Picture.build(contents, policy_number, self.authority.bundle.to_der(), platform)
 
 
 def _encoded(workload: WorkloadName, destinations: tuple[str, ...], picture: Picture) -> tuple[Snapshot, bytes]:

@@ -171,7 +171,7 @@ class Session:
         while True:
             seen = wanted.count
             self._require_standing()
-            if self._link.announced is not None:
+            if self._link.announced is not None and self._office.board.complete:
                 await self._send_snapshot()
             await wanted.wait(seen)
 

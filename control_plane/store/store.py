@@ -90,6 +90,11 @@ class Store:
         with self._database.write() as tx:
             return counter.note_roots(tx, fingerprints)
 
+    def note_platform(self) -> int:
+        """Take a number for a change of the cluster's objects, which are not stored: what snapshots show is new."""
+        with self._database.write() as tx:
+            return counter.advance(tx)
+
     def policies(self) -> tuple[StoredPolicy, ...]:
         """Every document in force, ordered by namespace, kind and name."""
         with self._database.read() as tx:

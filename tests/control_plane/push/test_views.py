@@ -6,14 +6,16 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certs.spiffe import WorkloadName
+from certs.spiffe import TrustDomain, WorkloadName
+from control_plane.discovery.platform import Platform
 from control_plane.push.views import Picture, view_for
 from control_plane.store.records import Ban, Contents, Lease, StoredPolicy
-from mesh.wire import EVERY_DESTINATION, decode, encode, snapshot_hash
+from mesh.wire import EVERY_DESTINATION, Endpoint, Service, Snapshot, decode, encode, snapshot_hash
 from tests.support.examples import examples
 from tests.support.plane import allow
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
+DOMAIN = TrustDomain("cluster.local")
 ROOTS = (b"root one", b"root two")
 NAMESPACES = st.sampled_from(["shop", "ops"])
 WORKLOADS = st.sampled_from(["checkout", "payments", "frontend"])
@@ -144,3 +146,48 @@ def test_a_view_survives_the_wire() -> None:
     view = view_for(WorkloadName("shop", "payments"), [], Picture.build(contents, 3, ROOTS))
     assert view.policies == (allow(),)
     assert decode(encode(view)[4:]) == view
+
+
+# The platform's part
+
+SHOP = Service("shop/payments", ("10.96.0.1",), 80, "http", (("10.0.0.1", 8080),))
+ANYBODY = WorkloadName("ops", "anybody")
+
+
+def pod(address: str, port: int = 8080, workload: str = "shop/payments", protocol: str = "http") -> Endpoint:
+    """An endpoint as the platform knows it: reached at the application's own port."""
+    identity = str(WorkloadName.parse(workload).in_domain(DOMAIN))
+    return Endpoint(workload, port, address, port, protocol, identity, confirmed=True)
+
+
+def view_with(platform: Platform, *leases: Lease, destinations: tuple[str, ...] = (EVERY_DESTINATION,)) -> Snapshot:
+    contents = Contents("epoch", 1, (), leases, ())
+    return view_for(ANYBODY, destinations, Picture.build(contents, 0, ROOTS, platform))
+
+
+def test_services_are_told_to_whom_looks_destinations_up_by_address() -> None:
+    platform = Platform((pod("10.0.0.1"),), (SHOP,))
+    view = view_with(platform)
+    assert (view.endpoints, view.services) == (platform.endpoints, (SHOP,))
+    assert view.hash == snapshot_hash(view) != view_with(Platform(platform.endpoints)).hash
+    named = view_with(platform, destinations=("shop/payments:8080",))
+    assert (named.endpoints, named.services) == (platform.endpoints, ())
+
+
+def test_what_a_pod_announces_as_the_platform_says_it_is_one_endpoint() -> None:
+    announced = evolve(lease(WorkloadName("shop", "payments"), 8080, 1), mesh_port=8080)
+    assert view_with(Platform((pod("10.0.0.1"),)), announced).endpoints == (pod("10.0.0.1"),)
+
+
+def test_the_platform_wins_about_a_place_and_about_whose_an_address_is() -> None:
+    payments, checkout = WorkloadName("shop", "payments"), WorkloadName("shop", "checkout")
+    elsewhere = evolve(lease(payments, 8080, 1), mesh_port=8443)
+    beside = evolve(lease(payments, 9090, 1), mesh_port=9443)
+    of_the_last_owner = lease(checkout, 7070, 1)
+    other = lease(checkout, 8080, 2)
+    view = view_with(Platform((pod("10.0.0.1"),)), elsewhere, beside, of_the_last_owner, other)
+    assert {(each.workload, each.address, each.port, each.mesh_port) for each in view.endpoints} == {
+        ("shop/payments", "10.0.0.1", 8080, 8080),
+        ("shop/payments", "10.0.0.1", 9090, 9443),
+        ("shop/checkout", "10.0.0.2", 8080, 8443),
+    }
