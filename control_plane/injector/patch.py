@@ -86,9 +86,7 @@ def _rewritten(spec: Mapping[str, Any], rewriting: Rewriting) -> dict[str, Any]:
 def _derived(spec: Mapping[str, Any], settings: InjectorSettings, wanted: Wanted) -> tuple[str, ...]:
     """What the containers that run beside each other declare, without what never meets the sidecar."""
     running = [each for place, each in containers_of(spec) if "init" not in place or _runs_on(each)]
-    declared = [
-        port["containerPort"] for each in running for port in each.get("ports") or () if "containerPort" in port
-    ]
+    declared = [port.get("containerPort") or 0 for each in running for port in each.get("ports") or ()]
     elsewhere = [each.port for each in map(values.read_inbound, wanted.inbound)]
     return derived(
         running, {*wanted.own_ports(settings), *elsewhere, *values.held(wanted.exclude_inbound_ports, declared)}
