@@ -23,7 +23,7 @@ from sidecar.metrics import Metrics
 from sidecar.observe import Observe
 from sidecar.probes import Prober
 from sidecar.readiness import Readiness
-from sidecar.settings import Limits, Outbound
+from sidecar.settings import Limits, Outbound, Probe
 from sidecar.view import Mesh
 from tests.laws.conftest import Shop, eventually, get, said
 from tests.support.doors import outbound_door
@@ -136,10 +136,12 @@ def request(path: str, host: str) -> h11.Request:
 
 
 def test_law_22_local_pages_refuse_a_foreign_host_and_config_is_for_this_machine(pki: Pki) -> None:
-    prober = Prober((), Metrics(), Dialled())
+    probe = Probe("web/liveness", 8080)
+    prober = Prober([probe], Metrics(), Dialled())
     observe = Observe(Readiness(Mesh(pki.id())), Metrics(), lambda: {"who": "me"}, frozenset(), prober)
-    for path in ("/live", "/ready", "/metrics", "/config"):
+    for path in ("/live", "/ready", "/metrics", "/probe/web/liveness", "/config"):
         assert observe.answer(request(path, "evil.example"), "127.0.0.1").status == 421
+    assert observe.answer(request("/probe/web/liveness", "10.0.0.1"), "10.0.0.9") is probe
     assert observe.answer(request("/config", "127.0.0.1"), "127.0.0.1").status == 200
     assert observe.answer(request("/config", "10.0.0.1"), "10.0.0.9").status == 403
     assert observe.answer(request("/metrics", "10.0.0.1"), "10.0.0.9").status == 200
