@@ -14,25 +14,18 @@ from tests.support.releases import open_release
 
 PRODUCTION = CHART / "values-production.yaml"
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
-POLICIES = ("allowpolicies", "denypolicies", "namespacedefaults")
+POLICIES = tuple(f"{kind}.doorward.dev" for kind in ("allowpolicies", "denypolicies", "namespacedefaults"))
+WEBHOOKS = "mutatingwebhookconfigurations.admissionregistration.k8s.io"
 
+KEPT_BY_WATCHING = ("namespaces", "pods", "services", "endpointslices.discovery.k8s.io", *POLICIES)
 CLUSTER_WIDE = {
-    # Discovery, the trust bundle's namespaces and the audit.
-    *((f"{kind}", verb, "") for kind in ("namespaces", "pods", "services") for verb in ("get", "list", "watch")),
-    *(("endpointslices.discovery.k8s.io", verb, "") for verb in ("get", "list", "watch")),
-    # Identity.
+    *((kind, verb, "") for kind in KEPT_BY_WATCHING for verb in ("list", "watch")),
+    ("namespaces", "get", ""),  # `injection audit` of one
     ("tokenreviews.authentication.k8s.io", "create", ""),
-    # The trust bundle.
     ("configmaps", "create", ""),
-    *(("configmaps", v, "doorward-trust-bundle") for v in ("get", "list", "watch", "update", "patch", "delete")),
-    # The webhook's caBundle.
-    *(
-        ("mutatingwebhookconfigurations.admissionregistration.k8s.io", verb, "doorward-injector")
-        for verb in ("get", "list", "watch", "patch")
-    ),
-    # Policies as cluster objects.
-    *((f"{kind}.doorward.dev", verb, "") for kind in POLICIES for verb in ("get", "list", "watch")),
-    *((f"{kind}/status.doorward.dev", "patch", "") for kind in POLICIES),
+    *(("configmaps", verb, "doorward-trust-bundle") for verb in ("list", "watch", "update", "delete")),
+    *((WEBHOOKS, verb, "doorward-injector") for verb in ("list", "watch", "patch")),
+    *((kind.replace(".", "/status.", 1), "patch", "") for kind in POLICIES),
 }
 """What the code does with the API: resource, verb, and the one name that it is bounded to."""
 

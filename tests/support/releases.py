@@ -45,7 +45,12 @@ class Release:
     def rendered(self, values: Object, chart: Path = CHART) -> list[Object]:
         """What Helm installs of these values: everything but the hooks."""
         found = render(values, chart=chart, namespace=self.namespace)
-        return [each for each in found.objects if "helm.sh/hook" not in each["metadata"].get("annotations", {})]
+        return [each for each in found.objects if not _is_hook(each)]
+
+    def hooks(self, values: Object) -> dict[str, Object]:
+        """The hooks, by kind and name."""
+        found = render(values, namespace=self.namespace)
+        return {f"{each['kind']}/{each['metadata']['name']}": each for each in found.objects if _is_hook(each)}
 
     async def live(self, objects: list[Object]) -> dict[str, Object]:
         """Those of the objects that are there, by kind and name."""
@@ -68,6 +73,10 @@ class Release:
         with trio.fail_after(30):
             while {each["metadata"]["name"] for each in (await self.kube.api.get(CRDS))["items"]} & {*DEFINED}:
                 await trio.sleep(0.1)
+
+
+def _is_hook(found: Object) -> bool:
+    return "helm.sh/hook" in found["metadata"].get("annotations", {})
 
 
 @asynccontextmanager
