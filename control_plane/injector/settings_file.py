@@ -196,8 +196,8 @@ _FIELDS: Final[_Fields] = {
     "drainSeconds": ("drain_seconds", _number(1, 86_400)),
 }
 
-KEYS: Final = tuple(_FIELDS)
-"""Every key of the file, as the chart renders them."""
+ATTRIBUTES: Final = {key: attribute for key, (attribute, _) in _FIELDS.items()}
+"""Every key of the file, as the chart renders them, and the attribute of InjectorSettings that it sets."""
 
 
 def _conflicts(settings: InjectorSettings) -> list[Fault]:
