@@ -197,7 +197,9 @@ _FIELDS: Final[_Fields] = {
 }
 
 ATTRIBUTES: Final = {key: attribute for key, (attribute, _) in _FIELDS.items()}
-"""Every key of the file, as the chart renders them, and the attribute of InjectorSettings that it sets."""
+"""The attribute of InjectorSettings that each key of the file sets."""
+KEYS: Final = tuple(ATTRIBUTES)
+"""Every key of the file, as the chart renders them."""
 
 
 def _conflicts(settings: InjectorSettings) -> list[Fault]:

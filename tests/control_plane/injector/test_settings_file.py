@@ -8,10 +8,9 @@ import pytest
 from control_plane.injector.annotations import ANNOTATIONS
 from control_plane.injector.application_ports import SERVER_FIRST
 from control_plane.injector.settings import InjectorSettings, Ports, Resources
-from control_plane.injector.settings_file import ATTRIBUTES, InjectorSettingsRefused, load_settings, read_settings
+from control_plane.injector.settings_file import ATTRIBUTES, KEYS, InjectorSettingsRefused, load_settings, read_settings
 from control_plane.injector.standing import SYSTEM_NAMESPACES
 
-KEYS = tuple(ATTRIBUTES)
 DOCS = Path(__file__).parents[3] / "docs/configuration/injector.md"
 
 EVERYTHING = """
