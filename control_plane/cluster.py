@@ -15,6 +15,7 @@ from attrs import field, frozen
 from control_plane.admin.backend import Backend
 from control_plane.discovery.watch import Discovery
 from control_plane.kubernetes.api import KubernetesApi
+from control_plane.kubernetes.trust_bundles import TrustBundles
 from control_plane.kubernetes.watching import Watched
 from control_plane.log import fields
 from control_plane.metrics import Metrics
@@ -70,8 +71,14 @@ async def run_cluster(cluster: Cluster, *, task_status: trio.TaskStatus[None] = 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(discovery.run)
         nursery.start_soon(keep_policies, cluster.api, cluster.backend, cluster.office.metrics)
+        nursery.start_soon(_trust_bundles(cluster).run)
         task_status.started()
         await trio.sleep_forever()
+
+
+def _trust_bundles(cluster: Cluster) -> TrustBundles:
+    authority = cluster.office.authority
+    return TrustBundles(cluster.api, lambda: authority.bundle.to_pem().decode(), cluster.office.advance)
 
 
 def open_api(
