@@ -90,7 +90,8 @@ ROWS: Final = (
         "token_file",
         parsing.file_or_stdin,
         "a file's path, or - for standard input",
-        "The join token from `doorward token create`; the file is read anew at every attempt.",
+        "The token that attests: from `doorward token create`, or a pod's service account's; the file is read anew at "
+        "every attempt.",
         "FILE",
         required=True,
     ),
