@@ -14,6 +14,7 @@ The nouns, in the order in which a request meets them:
     policy_changes  documents read, planned, stored and announced, all or none
     releasing       policies handed over to cluster objects
     injection       which pods are in the mesh as they should be
+    services        where calls to the cluster's services lead
     enforcement     on how many of the sidecars concerned a policy is enforced
     health          the list that `doorward check` shows
     plain           records as the JSON that goes out

@@ -18,7 +18,7 @@ from starlette.routing import Route
 from certs.errors import SpiffeIdMalformed
 from certs.spiffe import SpiffeId, WorkloadName
 from control_plane import questions
-from control_plane.admin import health, plain
+from control_plane.admin import health, plain, services
 from control_plane.admin.backend import Backend, in_thread
 from control_plane.admin.enforcement import Fleet, Target, target_of
 from control_plane.admin.injection import audited
@@ -262,6 +262,7 @@ _ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("/v1/bans", "POST", _ban),
     ("/v1/bans", "DELETE", _unban),
     ("/v1/injection", "GET", audited),
+    ("/v1/services", "GET", services.listed),
     ("/v1/operators", "GET", operators),
     ("/v1/operators", "POST", create_operator),
     ("/v1/audit", "GET", _audit),

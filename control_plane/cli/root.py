@@ -28,6 +28,7 @@ COMMANDS = {
     "policy": "control_plane.cli.policy:policy",
     "inject": "control_plane.cli.inject:inject",
     "sidecars": "control_plane.cli.sidecars:sidecars",
+    "services": "control_plane.cli.services:services",
     "check": "control_plane.cli.health:check",
     "ban": "control_plane.cli.ban:ban",
     "injection": "control_plane.cli.injection:injection",
