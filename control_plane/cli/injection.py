@@ -10,7 +10,7 @@ from control_plane.cli.session import No, Session, common_options, pass_session
 
 _HEADERS = ("NAMESPACE", "POD", "STATE", "WHY", "WHAT TO DO")
 _LEFT_BEHIND = (
-    "These pods keep their last snapshot until their certificates end, then refuse traffic. Take the label "
+    "They keep their last snapshot until their certificates end, then refuse traffic. Take the label "
     "doorward.dev/inject from their namespaces and restart them first, or uninstall with --no-hooks."
 )
 
@@ -56,8 +56,8 @@ def _list(pods: list[dict[str, Any]], looked_at: int) -> None:
     rows = (
         (each["namespace"], each["name"], each["reason"] or "meshed", each["detail"], each["advice"]) for each in pods
     )
-    where = f"all {looked_at} pods are" if looked_at else "there is no pod that should be"
-    table(_HEADERS, rows, empty=f"{where} in the mesh")
+    well = f"every pod that should be in the mesh is in it: {looked_at}"
+    table(_HEADERS, rows, empty=well if looked_at else "there is no pod that should be in the mesh")
 
 
 @injection.command(
@@ -88,7 +88,8 @@ def remaining(session: Session, server: str, token_file: Path | None, ca: Path |
         raise click.UsageError(str(error)) from error
     session.show({"pods": found}, lambda: _list_remaining(found))
     if found:
-        say(f"Warning: {len(found)} pods still have a sidecar. {_LEFT_BEHIND}", err=True)
+        pods = "1 pod still has" if len(found) == 1 else f"{len(found)} pods still have"
+        say(f"Warning: {pods} a sidecar. {_LEFT_BEHIND}", err=True)
         raise No
 
 

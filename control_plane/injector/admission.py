@@ -5,7 +5,9 @@ from typing import Any
 
 from attrs import frozen
 
-INJECTED, SKIPPED, REFUSED = "injected", "skipped", "refused"
+from control_plane.injector.standing import Skip
+
+INJECTED, UNCHANGED, SKIPPED, REFUSED = "injected", "unchanged", "skipped", "refused"
 MAX_NAME = 253
 MAX_REASON = 1000
 
@@ -18,7 +20,8 @@ class Admission:
     name: str
     dry_run: bool
     outcome: str
-    """INJECTED, SKIPPED or REFUSED."""
+    """INJECTED, SKIPPED or REFUSED; or UNCHANGED for a pod that has its sidecar: API servers ask about a pod once more
+    where others changed it after us."""
     reason: str
     """Why, where it was not injected; or what the user was warned of."""
 
@@ -36,7 +39,8 @@ def _outcome(response: dict[str, Any]) -> tuple[str, str]:
     if not response["allowed"]:
         return REFUSED, str(response.get("status", {}).get("message", ""))[:MAX_REASON]
     if "patch" not in response:
-        return SKIPPED, response.get("auditAnnotations", {}).get("skipped", "")
+        reason = response.get("auditAnnotations", {}).get("skipped", "")
+        return UNCHANGED if reason == Skip.INJECTED else SKIPPED, reason
     return INJECTED, "; ".join(response.get("warnings", ()))[:MAX_REASON]
 
 

@@ -1,7 +1,7 @@
 """The webhook's serving certificate: signed by Doorward's CA, its key in memory only, replaced without a restart.
 
-It is looked at whenever somebody connects. Past half of its life, or once the issuing certificate is another one, the
-next connection sees a new one; connections that are open keep theirs, and no request is interrupted.
+It is looked at at every connection and request. Past half of its life, or once the issuing certificate is another one,
+the next connection sees a new one; those that are open answer the request that they have, and end.
 """
 
 import logging

@@ -87,14 +87,16 @@ class Webhook:
                     stream.abort()
 
     async def _handle(self, sock: trio.socket.SocketType) -> None:
-        stream = TlsStream(sock, self.serving.context(), server_side=True)
+        context = self.serving.context()
+        stream = TlsStream(sock, context, server_side=True)
         self._open.add(stream)
         try:
             with self._places.idle() as place:
                 await shake_hands(stream, ALPN, seconds=self.limits.handshake_timeout, wanted="an API server")
             if place.cancelled_caught:
                 raise Ending("gave_way", "its place was given to a newcomer: it had not finished its handshake")
-            await self._web.answer(stream, sock, {"address": stream.peername[0]}, self._places)
+            state = {"address": stream.peername[0], "shown": context}
+            await self._web.answer(stream, sock, state, self._places)
         except Ending as ending:
             self._note(ending.reason, str(ending), stream.peername[0], "refused a connection")
         finally:
@@ -120,6 +122,8 @@ class Webhook:
             self.metrics.failures.labels("injector").inc()
             log.exception("a review failed in a way that nobody foresaw")
             response = PlainTextResponse("a fault of Doorward: the control plane's log has it\n", 500)
+        if scope["state"]["shown"] is not self.serving.context():
+            response.headers["connection"] = "close"  # API servers keep connections for days: let them see the new one
         await response(scope, receive, send)
 
     async def _admit(self, request: Request) -> Response:

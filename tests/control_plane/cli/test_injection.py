@@ -104,7 +104,7 @@ def test_a_connected_sidecar_of_this_version_is_in_the_mesh(
     assert admin("injection", "audit").exit == 1
     house.connect("shop/checkout")
     answer = admin("injection", "audit")
-    assert (answer.exit, answer.out) == (0, "all 1 pods are in the mesh\n")
+    assert (answer.exit, answer.out) == (0, "every pod that should be in the mesh is in it: 1\n")
     every = admin("injection", "audit", "--all")
     assert every.exit == 0
     assert every.out.splitlines()[1].split() == ["shop", "checkout-1", "meshed"]

@@ -63,6 +63,7 @@ async def test_a_review_is_answered_as_the_pure_function_does(house: WebhookHous
         (answer(patch="W10="), "injected", ""),
         (answer(), "skipped", ""),
         (answer(auditAnnotations={"skipped": "host_network"}), "skipped", "host_network"),
+        (answer(auditAnnotations={"skipped": "injected"}), "unchanged", "injected"),
         (answer(patch="W10=", warnings=["one", "two"]), "injected", "one; two"),
         (answer(allowed=False, status={"message": "doorward.dev/ports: no such"}), "refused", "doorward.dev/ports"),
     ],
