@@ -27,6 +27,7 @@ from transport.backoff import Backoff
 
 AUTHOR: Final = "kubernetes"
 BACKOFF_SECONDS: Final = (0.5, 30.0)
+GATHER_SECONDS: Final = 0.1  # objects that are applied together become one revision
 FAULTS_LOGGED: Final = 5  # of one object; its status has more
 
 log = logging.getLogger("doorward.resources")
@@ -73,6 +74,7 @@ class PolicySync:
             else:
                 backoff.reset()
                 await moved.wait(seen)
+                await trio.sleep(GATHER_SECONDS)
 
     async def _settle(self) -> None:
         """Raises StoreError, OwnedByOther."""
