@@ -97,7 +97,8 @@ def _read(file: Path) -> "tuple[list[Manifest], list[Fault]]":
 
 def _listed(faults: "Sequence[Fault]") -> str:
     count = f"{len(faults)} fault{'s' if len(faults) > 1 else ''} in the manifests; nothing is printed"
-    return "\n".join([count, *(f"  {clean(str(fault))}" for fault in sorted(faults, key=lambda each: each.source))])
+    in_order = sorted(faults, key=lambda each: (each.source, each.index))
+    return "\n".join([count, *(f"  {clean(str(fault))}" for fault in in_order)])
 
 
 def _say(note: "Note") -> None:
