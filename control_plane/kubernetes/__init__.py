@@ -2,6 +2,7 @@
 
     api             KubernetesApi: requests over TLS with a bearer token, bounded in time, number and size
     transmission    the HTTP below it: one pool of connections, and its errors translated
+    parsing         its JSON, however deep
     contact         whether the API server is there, said and counted once for all who ask it
     errors          what a request can end in
     token_review    which pod a service-account token speaks for

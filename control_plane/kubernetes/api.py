@@ -18,6 +18,7 @@ from attrs import define, field
 
 from control_plane.kubernetes.contact import Contact
 from control_plane.kubernetes.errors import ApiRefused, ApiStrange, ApiUnreachable, KubernetesError
+from control_plane.kubernetes.parsing import parse
 from control_plane.kubernetes.transmission import Transmission, tls_context
 from control_plane.metrics import Metrics
 
@@ -212,8 +213,8 @@ class KubernetesApi:
 
 def _event(line: bytes) -> dict[str, Any]:
     try:
-        event = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        event = parse(line)
+    except ValueError as error:
         raise ApiStrange("an event is no JSON") from error
     if not isinstance(event, dict) or not isinstance(event.get("object"), dict) or "type" not in event:
         raise ApiStrange("an event is no object with type and object")
@@ -235,6 +236,6 @@ async def _object(response: httpcore2.Response) -> Any:
 
 def _parsed(body: bytearray) -> Any:
     try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
+        return parse(body)
+    except ValueError:
         return None
