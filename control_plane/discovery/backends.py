@@ -30,7 +30,8 @@ class Behind:
         """One for each port of the service and IP version of its addresses. `slices` are the service's own."""
         found = [*slices]
         addresses = {address for each in found for address, _ in each.places}
-        in_mesh = any(map(self._has_sidecar, addresses)) or (not addresses and service.namespace in self.labelled)
+        guarded = not addresses.isdisjoint(self.owned.guarded)
+        in_mesh = guarded or (not addresses and service.namespace in self.labelled)
         return [
             self._route(service, port, own, found, in_mesh=in_mesh)
             for port in service.ports
@@ -87,10 +88,6 @@ class Behind:
             return spoken.pop()
         said = {protocol_of(each) for each in named if each.application} or {protocol_of(each) for each in named}
         return said.pop() if len(said) == 1 else AUTO
-
-    def _has_sidecar(self, address: str) -> bool:
-        pod = self.owned.pods.get(address)
-        return pod is not None and meshed(pod) is not None
 
 
 def _by_version(addresses: tuple[str, ...]) -> list[tuple[str, ...]]:

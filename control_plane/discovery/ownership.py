@@ -30,10 +30,12 @@ _Said = tuple[str, ServicePort]
 
 @frozen
 class Ownership:
-    """The one pod of each address; `contested` are addresses that several have."""
+    """The one pod of each address; `contested` are addresses that several have, `guarded` those where any pod, the
+    only one or not, has a sidecar."""
 
     pods: Mapping[str, Pod]
     contested: frozenset[str]
+    guarded: frozenset[str]
 
     @classmethod
     def of(cls, pods: Iterable[Pod]) -> "Ownership":
@@ -45,6 +47,7 @@ class Ownership:
         return cls(
             {address: found[0] for address, found in having.items() if len(found) == 1},
             frozenset(address for address, found in having.items() if len(found) > 1),
+            frozenset(address for address, found in having.items() if any(map(meshed, found))),
         )
 
 

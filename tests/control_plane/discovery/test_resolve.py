@@ -83,6 +83,7 @@ def test_an_address_is_its_running_pods_and_nobodys_where_two_run() -> None:
     contested = resolved(one, other, service("s", "10.96.0.1"), endpoint_slice("one", "10.0.0.1", of="s"))
     assert contested.platform.endpoints == (endpoint("10.0.0.2", 8080, "http", "stock"),)
     assert standings(contested) == {("10.0.0.1", 8080): Standing.CONTESTED}
+    assert [each.backends for each in contested.platform.services] == [()], "in the mesh, and nobody to be called"
 
 
 @pytest.mark.parametrize(

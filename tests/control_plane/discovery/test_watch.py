@@ -11,23 +11,14 @@ from attrs import define, field
 
 from certs.spiffe import TrustDomain
 from control_plane.advance import Advance
-from control_plane.authority import open_authority
-from control_plane.discovery.objects import keep_pod, keep_service, keep_slice
 from control_plane.discovery.platform import Discovered, Platform, Standing
 from control_plane.discovery.watch import QUIET_SECONDS, Discovery
-from control_plane.metrics import Metrics
-from control_plane.push.board import Board
-from control_plane.push.links import Links
 from control_plane.push.office import Office
-from control_plane.settings import Lifetimes, Limits
-from control_plane.state import State
 from control_plane.store.errors import StoreError
-from control_plane.store.store import Store
 from tests.support.cluster_objects import endpoint_slice, namespace, pod, service
-from tests.support.plane import Clock
+from tests.support.offices import open_office
 
 DOMAIN = TrustDomain("cluster.local")
-READERS = {"Pod": keep_pod, "Service": keep_service, "EndpointSlice": keep_slice}
 PATHS = {
     "Pod": "/api/v1/pods",
     "Service": "/api/v1/services",
@@ -83,35 +74,12 @@ class World:
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    clock, metrics, links = Clock(), Metrics(), Links()
-    with State.open(tmp_path / "state", trust_domain=DOMAIN.name) as state:
-        store = Store.open(state.store_url, trust_domain=DOMAIN, clock=clock)
-        authority = open_authority(state, DOMAIN, clock, lifetimes=Lifetimes())
-        board = Board(store, authority, links, metrics, None)
-        await board.hang()
-        limits = Limits()
-        office = Office(
-            trust_domain=DOMAIN,
-            store=store,
-            authority=authority,
-            board=board,
-            links=links,
-            advance=Advance(),
-            metrics=metrics,
-            clock=clock,
-            lifetimes=Lifetimes(),
-            limits=limits,
-            instance="under test",
-            proofs=trio.CapacityLimiter(limits.proofs_at_once),
-        )
+    async with open_office(tmp_path / "state", DOMAIN, None) as office, trio.open_nursery() as nursery:
         world = World(office)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(board.watch, office.advance)
-            nursery.start_soon(Discovery.open(world.watch, office, world.discovered).run)
-            await trio.testing.wait_all_tasks_blocked()
-            yield world
-            nursery.cancel_scope.cancel()
-        store.close()
+        nursery.start_soon(Discovery.open(world.watch, office, world.discovered).run)
+        await trio.testing.wait_all_tasks_blocked()
+        yield world
+        nursery.cancel_scope.cancel()
 
 
 def everything(world: World) -> None:
