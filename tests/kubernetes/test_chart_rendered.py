@@ -64,23 +64,32 @@ MATRIX: dict[str, dict[str, Any]] = {
 
 
 @cache
-def rendered(case: str, kubernetes: str = NEWEST) -> Rendered:
-    values = MATRIX[case]
-    if kubernetes in CLASSIC:
-        values = values | {"injector": {**values.get("injector", {}), "nativeSidecar": False}}
-    return render(values, *([PRODUCTION] if case == "production" else []), kubernetes=kubernetes)
+def rendered(case: str, *, native: bool = True) -> Rendered:
+    """For the newest Kubernetes with native sidecars, or the newest without."""
+    values, files = MATRIX[case], [PRODUCTION] if case == "production" else []
+    if native:
+        return render(values, *files)
+    values = values | {"injector": {**values.get("injector", {}), "nativeSidecar": False}}
+    return render(values, *files, kubernetes=CLASSIC[-1])
 
 
 @pytest.mark.parametrize("kubernetes", [*CLASSIC, *NATIVE])
 def test_every_object_is_valid_in_every_supported_kubernetes(kubernetes: str) -> None:
     judged: set[str] = set()
     for case in MATRIX:
-        for each in rendered(case, kubernetes).objects:
+        for each in rendered(case, native=kubernetes in NATIVE).objects:
             content = json.dumps(each, sort_keys=True)
             if each["kind"] in PROMETHEUS or content in judged:
                 continue
             judged.add(content)
             assert faults(each, kubernetes) == [], f"{case}: {each['kind']} {each['metadata']['name']}"
+
+
+@pytest.mark.parametrize("kubernetes", [*CLASSIC, *NATIVE])
+def test_the_same_is_rendered_for_all_of_them(kubernetes: str) -> None:
+    native = kubernetes in NATIVE
+    values = MATRIX["monitoring"] | {"injector": {"nativeSidecar": native}}
+    assert render(values, kubernetes=kubernetes) == render(values, kubernetes=(NATIVE if native else CLASSIC)[-1])
 
 
 def test_the_schemas_refuse_what_a_kubernetes_does_not_know() -> None:
