@@ -1,5 +1,6 @@
 """Policies as cluster objects, from kubectl to the sidecar that enforces them and back into their status."""
 
+import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,18 @@ async def test_faults_are_in_the_status_and_the_last_good_version_stays_enforced
     corrected = await shop.until_enforced()
     assert "faults" not in corrected["status"]
     assert [await shop.call(method) for method in ("GET", "POST")] == [403, 200]
+
+
+async def test_an_object_nested_deeper_than_anybody_reads_costs_only_itself(shop: Shop) -> None:
+    deep = json.dumps(allow(shop.namespace, "deep", htttp=None)).replace("null", "[" * 5000 + "]" * 5000)
+    await shop.kubectl("create", "-f", "-", stdin=deep)
+    await shop.apply(allow(shop.namespace))
+    await shop.until_enforced()
+    path = f"/apis/doorward.dev/v1/namespaces/{shop.namespace}/allowpolicies/deep"
+    with trio.fail_after(30):
+        while '"path":"spec.htttp"' not in (found := await shop.kubectl("get", "--raw", path)):
+            await trio.sleep(0.1)
+    assert '"reason":"Faults"' in found
 
 
 async def test_a_policy_of_the_command_is_handed_over_without_a_gap(shop: Shop) -> None:
