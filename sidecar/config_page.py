@@ -7,6 +7,7 @@ import attrs
 from certs.bundle import root_fingerprint
 from certs.svid import Svid
 from mesh.policy import to_document
+from mesh.wire import Service
 from sidecar.doors import Doors
 from sidecar.link import ControlLink
 from sidecar.readiness import Readiness
@@ -37,9 +38,17 @@ def describe(
             "connected": link.up,
             "problem": readiness.link_problem,
         },
+        "probes": [probe.name for probe in settings.probes],
+        "egress": settings.egress,
+        "mesh_cidrs": [str(network) for network in settings.mesh_cidrs],
         "request_log": settings.request_log,
         "limits": attrs.asdict(settings.limits),
     }
+
+
+def _service(service: Service) -> dict[str, Any]:
+    """One virtual address; `backends` counts: where they are and who they are is said by the endpoints."""
+    return {**attrs.asdict(service), "backends": len(service.backends)}
 
 
 def _certificate(svid: Svid) -> dict[str, Any]:
@@ -59,6 +68,7 @@ def _snapshot(view: View, mesh: Mesh) -> dict[str, Any]:
         "hash": view.hash,
         "policies": documents + [to_document(policy) for policy in governing.policies],
         "endpoints": [attrs.asdict(endpoint) for each in view.endpoints.values() for endpoint in each],
+        "services": [_service(each) for each in view.services],
         "bans": sorted(view.bans),
         "roots": [
             {"trust_domain": str(domain), "sha256": root_fingerprint(root)}
