@@ -103,9 +103,23 @@ failureThreshold: {{ index . 3 }}
   (dict "name" "INBOUND" "value" (.inbound | default list | join " "))
   (dict "name" "OUTBOUND" "value" (.outbound | default list | join " " | replace "$" "$$"))
   (dict "name" "OBSERVE" "value" (printf "*:%v" $settings.ports.observe))
-  (dict "name" "PROBES" "value" (.probes | empty | ternary "" (.probes | toJson | replace "$" "\\u0024")))
+  (dict "name" "PROBES" "value" (include "doorward-sidecar.probes" .))
   (dict "name" "LOG_LEVEL" "value" $settings.logLevel)
   (dict "name" "REQUEST_LOG" "value" $settings.requestLog)
   (dict "name" "DRAIN_TIMEOUT" "value" (printf "%vs" $settings.drainSeconds))
 ) | toYaml }}
+{{- end }}
+
+{{/* DOORWARD_PROBES: what is left out filled in. Without redirection the application answers on loopback only. */}}
+{{- define "doorward-sidecar.probes" -}}
+{{- $host := eq .redirect false | ternary "127.0.0.1" "" }}
+{{- $found := list }}
+{{- range .probes }}
+{{- $probe := merge (deepCopy .) (dict "host" $host "timeout" 1) }}
+{{- if $probe.http }}
+{{- $_ := set $probe "http" (merge $probe.http (dict "scheme" "HTTP" "path" "/" "headers" list)) }}
+{{- end }}
+{{- $found = append $found $probe }}
+{{- end }}
+{{- if $found }}{{ toJson $found | replace "$" "\\u0024" }}{{ end }}
 {{- end }}

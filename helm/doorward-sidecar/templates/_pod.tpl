@@ -3,8 +3,8 @@ What a pod needs to be in the mesh, for charts that depend on this one. Each tem
 
     root      the chart's own context, `$`
     ports     what the application speaks: a list such as ["8080/http", "5432/tcp"]
-    probes    probes and hooks that the sidecar asks for the kubelet, as DOORWARD_PROBES has them: a list such as
-              [{name: web/liveness, http: {port: 8080, path: /healthz}, timeout: 1}]
+    probes    probes and hooks that the sidecar performs for the kubelet, as its setting `probes` has them: a list such
+              as [{name: web/liveness, http: {port: 8080, path: /healthz}, timeout: 1}]
     redirect  false: no init container with NET_ADMIN; only explicit listeners are in the mesh
     inbound, outbound   explicit listeners, lists in the sidecar's own syntax
 
