@@ -20,7 +20,9 @@ _NAMED = st.fixed_dictionaries({"name": st.sampled_from("abcd")}, optional={"x":
 VALUES = st.recursive(
     _LEAVES,
     lambda below: st.one_of(
-        st.lists(below, max_size=4), st.lists(_NAMED, max_size=4), st.dictionaries(_KEYS, below, max_size=4)
+        st.lists(below, max_size=4),
+        st.lists(_NAMED, max_size=4, unique_by=lambda each: each["name"]),
+        st.dictionaries(_KEYS, below, max_size=4),
     ),
     max_leaves=12,
 )
@@ -93,6 +95,7 @@ def test_nothing_changed_is_no_operation(value: Any) -> None:
             [{"op": "add", "path": "/0", "value": {"name": "a"}}, {"op": "replace", "path": "/1/x", "value": 2}],
         ),
         ([{"name": "a"}, {"name": "b"}], [{"name": "b"}], [{"op": "remove", "path": "/0"}]),
+        (["a", "b", "c"], ["c"], [{"op": "remove", "path": "/1"}, {"op": "remove", "path": "/0"}]),
         ([1, 1], [1, 1, 1], [{"op": "replace", "path": "", "value": [1, 1, 1]}]),
     ],
 )
