@@ -13,7 +13,7 @@ import trio
 
 from mesh.wire import Endpoint
 from sidecar.view import ALPN_HTTP
-from tests.control_plane.push.conftest import lifetimes, limits, plane, state  # noqa: F401  # fixtures
+from tests.control_plane.push.conftest import lifetimes, limits, plane, reviewer, state  # noqa: F401  # fixtures
 from tests.support.doors import (
     Application,
     Node,
