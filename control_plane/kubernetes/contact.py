@@ -12,7 +12,8 @@ from control_plane.kubernetes.errors import ApiRefused, ApiUnreachable, Kubernet
 from control_plane.log import fields
 from control_plane.metrics import Metrics
 
-SERVER_FAULTS = 500  # HTTP statuses from here on say nothing about the request
+SAYS_NOTHING = frozenset({401, 403, 429})
+"""HTTP statuses that one that is only starting gives as well, like all from 500 on."""
 
 log = logging.getLogger("doorward.kubernetes")
 
@@ -38,9 +39,9 @@ class Contact:
     def failed(self, error: KubernetesError) -> None:
         """A request got no good answer."""
         self.metrics.kubernetes_requests_failed.labels(_name(error)).inc()
-        if isinstance(error, ApiUnreachable) or (isinstance(error, ApiRefused) and error.status >= SERVER_FAULTS):
+        if isinstance(error, ApiUnreachable):
             self._lost(str(error))
-        elif isinstance(error, ApiRefused):
+        elif isinstance(error, ApiRefused) and error.status < 500 and error.status not in SAYS_NOTHING:
             self.answered()
 
     def _lost(self, reason: str) -> None:

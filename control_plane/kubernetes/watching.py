@@ -19,7 +19,7 @@ from attrs import Factory, define, field
 
 from control_plane.advance import Advance
 from control_plane.kubernetes.api import KubernetesApi
-from control_plane.kubernetes.errors import ApiRefused, ApiStrange, KubernetesError
+from control_plane.kubernetes.errors import ApiRefused, ApiStrange, ApiUnreachable, KubernetesError
 from control_plane.log import fields
 from transport.backoff import Backoff
 
@@ -169,7 +169,7 @@ class Watched(Generic[T]):
 
     def _say(self, error: KubernetesError) -> None:
         """Once for each trouble; that nobody answers is said by the contact, for all kinds together."""
-        if str(error) != self._trouble and not self.api.contact.away:
+        if str(error) != self._trouble and not isinstance(error, ApiUnreachable):
             log.warning("the cluster's objects cannot be watched", extra=fields(kind=self.kind, reason=str(error)))
         self._trouble = str(error)
 

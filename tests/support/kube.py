@@ -222,16 +222,25 @@ class Kube:
     ) -> Process:
         """Start `doorward control-plane run` in the pod `place`, as a service account with just those rights.
 
-        Without any, it has those that the chart gives. Its own namespace is `namespace`, or a new one; sidecars reach it
-        at `mesh.address`.
+        Without any, it has those that the chart gives. Its own namespace is `namespace`, or a new one.
+        Sidecars reach it at `mesh.address`.
         """
+        given = await self.control_plane_options(cluster_rules, rules, namespace)
+        return await mesh.start_control_plane(*given, *options, listen=f"{place.ipv4}:7443", place=place.place())
+
+    async def control_plane_options(
+        self,
+        cluster_rules: Sequence[Object] | None = None,
+        rules: Sequence[Object] | None = None,
+        namespace: str = "",
+    ) -> list[str]:
+        """The options that tell a control plane of this cluster, and a service account for it, as `control_plane`."""
         own = namespace or await self.namespace("doorward")
         if cluster_rules is None and rules is None:
             cluster_rules, rules = chart_rights()
         token_file = await self.account(own, "doorward", cluster_rules=cluster_rules or (), rules=rules or ())
-        cluster = ["--kubernetes", self.cluster.url, "--kubernetes-ca", str(self.cluster.ca)]
-        cluster += ["--kubernetes-token-file", str(token_file), "--kubernetes-namespace", own]
-        return await mesh.start_control_plane(*cluster, *options, listen=f"{place.ipv4}:7443", place=place.place())
+        options = ["--kubernetes", self.cluster.url, "--kubernetes-ca", str(self.cluster.ca)]
+        return [*options, "--kubernetes-token-file", str(token_file), "--kubernetes-namespace", own]
 
     async def clean(self) -> None:
         """Delete what this test has made."""

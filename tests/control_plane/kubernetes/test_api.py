@@ -123,13 +123,17 @@ async def test_who_is_away_and_back_is_said_once_each(
     server: ApiServer, answers: list[Answer], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "doorward.kubernetes")
-    answers[:] = [(503, b""), (500, b""), (403, FORBIDDEN), (200, {})]
+    answers[:] = [(503, b""), (500, b""), (429, b""), (403, FORBIDDEN), (404, {})]
     async with server.api() as api:
-        for away in (True, True, False):
+        here, api._transmission.url = api.url, "https://127.0.0.1:1"
+        for _ in range(2):
+            with pytest.raises(ApiUnreachable):
+                await api.get("/api/v1/pods")
+        api._transmission.url = here
+        for away in (True, True, True, True, False):  # one that is starting says such things
             with pytest.raises(ApiRefused):
                 await api.get("/api/v1/pods")
             assert bool(api.contact.away) == away
-        await api.get("/api/v1/pods")
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
 
 
