@@ -24,6 +24,9 @@ from sidecar.settings import Address
 from transport import ConnectFailed, Dialled, TlsFailed, TlsStream, dial
 
 MAX_BUNDLE_BYTES: Final = 1024 * 1024  # hundreds of roots
+IN_THREAD_BYTES: Final = (
+    64 * 1024
+)  # decoding a larger snapshot, such as a whole cluster's, would hold the loop (law 31)
 
 
 class LinkFailed(Exception):
@@ -68,7 +71,10 @@ class Channel:
                     raise LinkFailed("closed", "the control plane closed the link")
                 self.heard = trio.current_time()
                 self._received = list(self._frames.feed(bytes(data)))
-            return decode(self._received.pop(0))
+            payload = self._received.pop(0)
+            if len(payload) > IN_THREAD_BYTES:
+                return await trio.to_thread.run_sync(decode, payload)
+            return decode(payload)
         except WireError as error:
             raise LinkFailed("malformed", f"the control plane sent what is no message: {error}") from None
         except TlsFailed as error:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 from attrs import define, evolve
 
 from certs.spiffe import TrustDomain
 from certs.svid import Svid
-from mesh.wire import Hello
+from mesh.wire import Endpoint, Hello, Snapshot, encode
 from sidecar.channel import Channel, ControlPlane, LinkFailed
 from sidecar.settings import Address
 from tests.support.pki import HOUR, Pki
@@ -205,3 +206,27 @@ async def test_a_control_plane_that_takes_no_message_is_not_waited_for(
     with pytest.raises(LinkFailed, match="took no message for 3 s"):
         await channel.send(Hello(1, "test", "one"), 3)
     await theirs.aclose()
+
+
+async def test_a_whole_clusters_snapshot_does_not_hold_the_loop_while_it_is_read() -> None:
+    endpoints = tuple(
+        Endpoint(f"shop/w{number}", 80, f"10.0.{number >> 8}.{number & 255}", 80, "http", "spiffe://a/b")
+        for number in range(5000)
+    )
+    ours, theirs = trio.testing.memory_stream_pair()
+    channel, ticks = Channel(ours, Pki().bundle), 0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(theirs.send_all, encode(Snapshot("e", 1, "h", (), endpoints, (), ())))
+
+        async def tick() -> None:
+            nonlocal ticks
+            while True:
+                await trio.sleep(0.005)
+                ticks += 1
+
+        nursery.start_soon(tick)
+        received = await channel.receive()
+        nursery.cancel_scope.cancel()
+    assert isinstance(received, Snapshot)
+    assert len(received.endpoints) == 5000
+    assert ticks > 2
