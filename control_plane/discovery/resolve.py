@@ -5,6 +5,7 @@ pods -> whose each address is -> endpoints -> who stands behind each port of eac
 
 from collections import defaultdict
 from collections.abc import Collection
+from typing import Final
 
 from attrs import Factory, frozen
 
@@ -14,6 +15,8 @@ from control_plane.discovery.objects import Pod, Service, Slice
 from control_plane.discovery.ownership import Ownership, endpoints_of
 from control_plane.discovery.platform import Platform, Route
 from mesh.wire import Service as VirtualService
+
+MAX_BACKENDS: Final = 10_000  # of one service's port, in the order of their addresses: a snapshot has to hold them all
 
 
 @frozen
@@ -54,4 +57,4 @@ def resolve(objects: Objects, trust_domain: TrustDomain) -> Resolved:
 
 def _as_told(route: Route) -> VirtualService:
     called = tuple((each.address, each.port) for each in route.backends if each.standing in CALLED)
-    return VirtualService(route.service, route.addresses, route.port, route.protocol, called)
+    return VirtualService(route.service, route.addresses, route.port, route.protocol, called[:MAX_BACKENDS])

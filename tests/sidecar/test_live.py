@@ -9,6 +9,7 @@ import trio.testing
 from certs.spiffe import SpiffeId, TrustDomain, WorkloadName
 from certs.verify import Peer, verify_chain
 from mesh.policy import Facts, Reason
+from mesh.wire import Service
 from sidecar.live import SLICE, LiveConnection, LiveConnections
 from sidecar.view import View
 from tests.support.doors import snapshot
@@ -132,3 +133,19 @@ async def test_only_a_stale_link_ends_what_outlived_its_certificate(
         assert len(live) == 1
         nursery.cancel_scope.cancel()
     assert (old.ended, young.ended) == (Reason.CERTIFICATE_RETIRED, None)
+
+
+@pytest.mark.parametrize(("port", "address"), [(80, "10.96.0.1"), (443, "10.96.0.1"), (80, "10.96.0.9")])
+async def test_what_goes_out_in_plaintext_ends_as_soon_as_its_address_is_a_service_of_the_mesh(
+    pki: Pki, port: int, address: str
+) -> None:
+    """Whichever port it went to, and whether anybody is ready there."""
+    live, one = LiveConnections(), LiveConnection(None, plaintext_to=address)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hold, live, one)
+        await trio.testing.wait_all_tasks_blocked()
+        assert await live.redecide(view_of(pki)) == 0
+        joined = view_of(pki, services=[Service("shop/payments", ("10.96.0.1",), port, "auto", ())])
+        assert await live.redecide(joined) == (address == "10.96.0.1")
+        nursery.cancel_scope.cancel()
+    assert one.ended is (Reason.POLICY_CHANGED if address == "10.96.0.1" else None)

@@ -221,6 +221,15 @@ def test_a_slice_that_points_at_other_peoples_pods_gets_their_identity() -> None
     ]
 
 
+def test_whoever_has_many_pods_cannot_make_a_service_that_no_snapshot_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("control_plane.discovery.resolve.MAX_BACKENDS", 3)
+    addresses_ = [f"10.0.0.{number}" for number in range(1, 6)]
+    many = [pod(address, address) for address in addresses_]
+    found = resolved(*many, service("payments", "10.96.0.1"), endpoint_slice("one", *addresses_))
+    assert [len(each.backends) for each in found.platform.services] == [3]
+    assert len(found.routes[0].backends) == 5
+
+
 # Laws
 
 ADDRESSES = ("10.0.0.1", "10.0.0.2", "10.0.0.3", "fd00::1", "fd00::2", "10.96.0.1", "10.96.0.2", "fd00:96::1")
