@@ -1,5 +1,6 @@
 """Over real TLS: nothing is sent before the control plane has proved who it is, and every failure says what to do."""
 
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from attrs import define, evolve
 
 from certs.spiffe import TrustDomain
 from certs.svid import Svid
-from mesh.wire import Endpoint, Hello, Snapshot, encode
+from mesh.wire import Endpoint, Hello, Message, Snapshot, Unknown, decode, encode
 from sidecar.channel import Channel, ControlPlane, LinkFailed
 from sidecar.settings import Address
 from tests.support.pki import HOUR, Pki
@@ -208,25 +209,24 @@ async def test_a_control_plane_that_takes_no_message_is_not_waited_for(
     await theirs.aclose()
 
 
-async def test_a_whole_clusters_snapshot_does_not_hold_the_loop_while_it_is_read() -> None:
-    endpoints = tuple(
+@pytest.mark.parametrize(("endpoints", "held"), [(1, True), (1000, False)])
+async def test_a_whole_clusters_snapshot_does_not_hold_the_loop_while_it_is_read(
+    endpoints: int, held: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = tuple(
         Endpoint(f"shop/w{number}", 80, f"10.0.{number >> 8}.{number & 255}", 80, "http", "spiffe://a/b")
-        for number in range(5000)
+        for number in range(endpoints)
     )
+    reading: list[int] = []
+
+    def noted(payload: bytes) -> Message | Unknown:
+        reading.append(threading.get_ident())
+        return decode(payload)
+
+    monkeypatch.setattr("sidecar.channel.decode", noted)
     ours, theirs = trio.testing.memory_stream_pair()
-    channel, ticks = Channel(ours, Pki().bundle), 0
+    channel, snapshot = Channel(ours, Pki().bundle), Snapshot("e", 1, "h", (), there, (), ())
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(theirs.send_all, encode(Snapshot("e", 1, "h", (), endpoints, (), ())))
-
-        async def tick() -> None:
-            nonlocal ticks
-            while True:
-                await trio.sleep(0.005)
-                ticks += 1
-
-        nursery.start_soon(tick)
-        received = await channel.receive()
-        nursery.cancel_scope.cancel()
-    assert isinstance(received, Snapshot)
-    assert len(received.endpoints) == 5000
-    assert ticks > 2
+        nursery.start_soon(theirs.send_all, encode(snapshot))
+        assert await channel.receive() == snapshot
+    assert (reading == [threading.get_ident()]) is held
