@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from control_plane.injector.admission import MAX_NAME, Admission
+from tests.support.examples import examples
 from tests.support.webhooks import admission_review, answer
 
 JSON: st.SearchStrategy[Any] = st.recursive(
@@ -40,6 +41,7 @@ def test_a_body_that_is_no_review_has_no_names(body: bytes) -> None:
     assert Admission.of(body, said) == Admission("", "", False, "refused", "this is no AdmissionReview")
 
 
+@examples(50)
 @given(JSON)
 def test_whatever_the_body_says_is_read_or_left_out(content: Any) -> None:
     found = Admission.of(json.dumps(content).encode(), answer())

@@ -4,11 +4,13 @@ import json
 import logging
 import ssl
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from attrs import define, field
 
 from control_plane.injector.webhook import BODY_SECONDS, LARGE_AT_ONCE, LARGE_BYTES, MAX_BODY_BYTES
@@ -216,7 +218,19 @@ async def test_a_handshake_has_its_time(tmp_path: Path, reviewer: Reviewer) -> N
         assert house.count("injector_refused_total", reason="handshake_timeout") == 1
 
 
-async def test_the_end_waits_for_nobody(tmp_path: Path, reviewer: Reviewer) -> None:
-    async with webhook_house(tmp_path, reviewer) as house, house.caller() as caller:
-        await caller.send(b"{", length=2)
+@pytest.mark.parametrize("waits_for", ["its request", "its answer to be read"])
+async def test_the_end_waits_for_nobody(
+    tmp_path: Path, reviewer: Reviewer, mock_clock: trio.testing.MockClock, waits_for: str
+) -> None:
+    mock_clock.rate, took = 1, list[float]()
+    reviewer.answer = answer(patch="x" * 16 * 1024 * 1024)
+    async with AsyncExitStack() as beyond, webhook_house(tmp_path, reviewer) as house:
+        caller = await beyond.enter_async_context(house.caller())
+        await caller.send(admission_review(), length=len(admission_review()) + (waits_for == "its request"))
+        if waits_for != "its request":
+            assert (await caller.stream.receive_some(1)) == b"H"
+        beyond.callback(lambda: took.append(trio.current_time() - began))
+        mock_clock.rate, mock_clock.autojump_threshold = 0, 0.01
+        began = trio.current_time()
         house.stop.cancel()
+    assert took[0] < 0.1, "it waited until something timed out"
