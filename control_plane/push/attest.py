@@ -78,7 +78,7 @@ class Attestor:
         """Raises _Refused, CsrRefused, CannotIssue, StoreError."""
         office, token = self._office, request.token
         if token is None and peer is None:
-            raise _Refused("not_attested", "a link without a certificate needs a token that attests: `doorward token create`")
+            raise _Refused("not_attested", "a link without a certificate needs a token: `doorward token create`")
         public_key = read_csr(request.csr)
         key = fingerprint(public_key)
 
