@@ -53,13 +53,14 @@ class Release:
         return {f"{each['kind']}/{each['metadata']['name']}": each for each in found.objects if _is_hook(each)}
 
     async def live(self, objects: list[Object]) -> dict[str, Object]:
-        """Those of the objects that are there, by kind and name."""
+        """Those of the objects that are there to stay, by kind and name: no controller ends here what was deleted."""
         manifest = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
         command = ("get", "-f", "-", "-o", "json", "--ignore-not-found", "-n", self.namespace)
         done = await self.kube.cluster.kubectl(*command, stdin=manifest)
         assert done.exit == 0, done.err
         found = json.loads(done.out) if done.out.strip() else {"items": []}
-        return {f"{each['kind']}/{each['metadata']['name']}": each for each in found.get("items", [found])}
+        staying = [each for each in found.get("items", [found]) if "deletionTimestamp" not in each["metadata"]]
+        return {f"{each['kind']}/{each['metadata']['name']}": each for each in staying}
 
     async def remove(self) -> None:
         """Take away the release, what it keeps, and definitions that anybody left."""
