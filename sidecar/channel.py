@@ -24,9 +24,7 @@ from sidecar.settings import Address
 from transport import ConnectFailed, Dialled, TlsFailed, TlsStream, dial
 
 MAX_BUNDLE_BYTES: Final = 1024 * 1024  # hundreds of roots
-IN_THREAD_BYTES: Final = (
-    64 * 1024
-)  # decoding a larger snapshot, such as a whole cluster's, would hold the loop (law 31)
+IN_THREAD_BYTES: Final = 64 * 1024  # decoding a larger snapshot would hold the loop (law 31)
 
 
 class LinkFailed(Exception):
