@@ -29,7 +29,7 @@ PAUSE_SECONDS: Final = 1.0
 BACKOFF_SECONDS: Final = (1.0, 30.0)
 AT_ONCE: Final = 4  # of the requests that may be under way to the API server
 OTHERS: Final = (401, 403, 408, 429)  # refusals that say nothing about the one object
-GONE_OR_OTHER: Final = (404, 409)  # the watch will tell: it was deleted, or another one has its name
+GONE_OR_OTHER: Final = (404, 409)  # the watch will tell: it was deleted, or is another one by now
 
 log = logging.getLogger("doorward.resources")
 
@@ -129,9 +129,9 @@ class StatusReports:
                 failed.append(error)
 
     async def _write(self, change: _Change) -> None:
-        """Only to the object that was read: another one of its name has another uid. Raises KubernetesError."""
+        """Only to the object that was read, as it was then; not to another one of its name. Raises KubernetesError."""
         found = change.object
-        body = {"metadata": {"uid": found.uid}, "status": change.patch}
+        body = {"metadata": {"resourceVersion": found.version}, "status": change.patch}
         try:
             await self.api.patch(found.status_path, body, fieldManager="doorward")
         except ApiRefused as error:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import trio
 
+from control_plane.kubernetes.errors import ApiRefused
 from control_plane.resources.objects import kept
 from control_plane.resources.reading import read
 from tests.support.cluster import Cluster
@@ -112,6 +113,22 @@ async def test_a_wrong_type_or_word_is_refused_at_once(
     )
     assert refused.exit == 1
     assert f"{place}:" in refused.err
+
+
+async def test_a_status_meant_for_another_object_of_that_name_is_refused(kube: Kube) -> None:
+    """On which the writer of statuses relies."""
+    shop = await kube.namespace("shop")
+    path = f"/apis/doorward.dev/v1/namespaces/{shop}/allowpolicies"
+    former = kept("AllowPolicy", await kube.api.create(path, allow(shop)))
+    await kube.api.delete(f"{path}/{former.name}")
+    made = kept("AllowPolicy", await kube.api.create(path, allow(shop)))
+    status = {"number": 7}
+    with pytest.raises(ApiRefused) as refused:
+        await kube.api.patch(made.status_path, {"metadata": {"resourceVersion": former.version}, "status": status})
+    assert refused.value.status == 409
+    await kube.api.patch(made.status_path, {"metadata": {"resourceVersion": made.version}, "status": status})
+    now = kept("AllowPolicy", await kube.api.get(f"{path}/{made.name}"))
+    assert (now.status, now.generation, now.content) == (status, made.generation, made.content)
 
 
 async def test_explain_knows_every_key(cluster: Cluster) -> None:

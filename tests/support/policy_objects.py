@@ -40,7 +40,8 @@ def definition(plural: str) -> dict[str, Any]:
 async def define_policies(cluster: Cluster) -> None:
     """Apply the three definitions and return when the API server answers for them."""
     every = json.dumps({"apiVersion": "v1", "kind": "List", "items": [definition(each) for each in PLURALS]})
-    applied = await cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=every)
+    apply = ("apply", "--server-side", "--force-conflicts", "-f", "-")
+    applied = await cluster.kubectl(*apply, stdin=every, seconds=180.0)  # the first call after its start
     assert applied.exit == 0, applied.err
     names = [f"crd/{each}.doorward.dev" for each in PLURALS]
     waited = await cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", *names)

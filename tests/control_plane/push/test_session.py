@@ -45,6 +45,17 @@ async def test_a_policy_change_is_pushed_and_its_acknowledgement_recorded(plane:
     assert plane.count("enforced_after_seconds_count") >= 1
 
 
+async def test_who_counts_what_is_enforced_is_told_of_links_and_acknowledgements(plane: Plane) -> None:
+    moved = plane.office.links.moved
+    caller = await plane.sidecar()
+    counts = [moved.count]
+    for event in (caller.enforce, caller.stream.aclose):
+        await event()
+        with trio.fail_after(5):
+            counts.append(await moved.wait(counts[-1]))
+    assert counts == [1, 2, 3]
+
+
 async def test_nothing_is_pushed_before_the_announcement(plane: Plane) -> None:
     caller = await plane.link(await plane.svid())
     await plane.apply(allow())

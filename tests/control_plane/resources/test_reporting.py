@@ -50,7 +50,7 @@ async def test_a_status_is_written_once_and_only_to_the_object_that_was_read(hou
             await trio.sleep(0.4)
     assert sorted(names(house)) == ["a", "b"]
     patches = dict(house.api.patches)
-    assert patches["a"]["metadata"] == {"uid": "uid-a"}
+    assert patches["a"]["metadata"] == {"resourceVersion": "7"}
     assert patches["a"]["status"]["conditions"][0]["reason"] == "Accepted"
     assert patches["b"]["status"]["faults"][0]["path"] == "spec.htttp"
 
