@@ -91,7 +91,11 @@ def _build_kubernetes(into: Path) -> None:
 
 
 def _build_helm(into: Path) -> None:
-    _go(["install", "-trimpath", f"helm.sh/helm/v3/cmd/helm@{HELM}"], GOBIN=str(into))
+    # As Helm's own Makefile says it: the Kubernetes that `helm template` has in mind where it is told of none.
+    major, minor, _ = _version("k8s.io/kubernetes").removeprefix("v").split(".", 2)
+    version = "helm.sh/helm/v3/pkg/chartutil.k8sVersion"
+    said = f"-s -w -X {version}Major={major} -X {version}Minor={minor}"
+    _go(["install", "-trimpath", "-ldflags", said, f"helm.sh/helm/v3/cmd/helm@{HELM}"], GOBIN=str(into))
 
 
 def _go(arguments: list[str], **environment: str) -> None:

@@ -7,32 +7,38 @@
 
 It does: init containers in their order, native sidecars until their startup probe succeeds, then all others; commands,
 users, capabilities and environments as they stand there, with fields of the downward API and `$(NAME)`; volumes of
-tokens and ConfigMaps; HTTP probes, asked when the test asks and, for startup, more often than they say.
-It does not: images, restarts, hooks, resources, seccomp, other volumes, other kinds of probes, and containers that name
-no user.
+tokens, ConfigMaps and the downward API, and those to write to; HTTP probes, asked when the test asks and, for startup,
+more often than they say.
+It does not: images, of which it knows the entry points of Doorward's; restarts, hooks, resources, seccomp, other
+volumes, other kinds of probes, and containers that name no user.
 """
 
+import os
 import re
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import trio
 from attrs import define, field
 
-from examples.demo.local_mesh import LocalMesh, Place, Process, http_get
+from examples.demo.local_mesh import LocalMesh, Place, Process, Result, http_get
 from tests.support.containers import Container
 from tests.support.namespaces import Pod
 
 START_SECONDS: Final = 30.0
+ENTRYPOINTS: Final = {"doorward-control-plane": ["doorward"], "doorward-sidecar": ["doorward-sidecar"]}
 _REFERENCE: Final = re.compile(r"\$\$|\$\(([A-Za-z_][A-Za-z0-9_]*)\)")
 
 
 @define
 class RunningPod:
-    """One pod in a network namespace. `tokens` are its service account's by audience, `config_maps` the namespace's by
-    name, `processes` its containers by name, in the order in which they were started; they end with the mesh."""
+    """One pod in a network namespace. `tokens` are its service account's by audience ("" for the API server's own),
+    `config_maps` the namespace's by name; `hosts` stands in for DNS, and `environment` is every container's.
+
+    `processes` are its containers by name, in the order in which they were started; they end with the mesh.
+    """
 
     pod: Mapping[str, Any]
     place: Pod
@@ -40,6 +46,8 @@ class RunningPod:
     mesh: LocalMesh
     tokens: Mapping[str, str]
     config_maps: Mapping[str, Mapping[str, str]]
+    hosts: str = ""
+    environment: Mapping[str, str] = field(factory=dict)
     processes: dict[str, Process] = field(factory=dict)
 
     @property
@@ -65,14 +73,32 @@ class RunningPod:
 
     async def healthy(self, container: str, kind: str, *, host: str = "") -> bool:
         """Whether that probe of the container succeeds, asked from the node at one of the pod's addresses."""
-        probe = next(each for each in self._containers() if each["name"] == container)[f"{kind}Probe"]["httpGet"]
-        address = host or self.place.ipv4
-        at = f"[{address}]:{probe['port']}" if ":" in address else f"{address}:{probe['port']}"
+        specified = self._specified(container)
+        probe = specified[f"{kind}Probe"]["httpGet"]
+        named = {each["name"]: each["containerPort"] for each in specified.get("ports", ()) if "name" in each}
+        address, port = host or self.place.ipv4, named.get(probe["port"], probe["port"])
+        at = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
         try:
             status, _ = await http_get(at, probe["path"], Place(connect=self._from_the_node))
         except (OSError, trio.BrokenResourceError, IndexError):  # nobody there, or no answer
             return False
         return 200 <= status < 400
+
+    async def until_ready(self) -> None:
+        """Return when every readiness probe has succeeded."""
+        for container in self._containers():
+            if "readinessProbe" in container:
+                with trio.move_on_after(START_SECONDS) as patience:
+                    while not await self.healthy(container["name"], "readiness"):
+                        await trio.sleep(0.05)
+                assert not patience.cancelled_caught, self.processes[container["name"]].tail()
+
+    async def execute(self, container: str, command: Sequence[str]) -> Result:
+        """Run a command in a running container to its end, as `kubectl exec` does."""
+        inside = self._container(self._specified(container), command)
+        argv = inside.entered_by(self.processes[container].popen.pid)
+        done = await trio.run_process(argv, capture_stdout=True, capture_stderr=True, check=False)
+        return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
 
     async def end(self) -> dict[str, int]:
         """End all containers, native sidecars last and in reverse; the exit codes in the order in which they ended."""
@@ -85,6 +111,9 @@ class RunningPod:
     def _containers(self) -> list[Mapping[str, Any]]:
         return [*self.spec.get("initContainers", ()), *self.spec["containers"]]
 
+    def _specified(self, container: str) -> Mapping[str, Any]:
+        return next(each for each in self._containers() if each["name"] == container)
+
     async def _from_the_node(self, host: str, port: int) -> trio.SocketStream:
         return await self.node.connect(host.strip("[]"), port)
 
@@ -96,22 +125,39 @@ class RunningPod:
 
     def _start(self, specified: Mapping[str, Any]) -> None:
         name = f"{self.place.name}-{specified['name']}"
+        image = specified["image"].rpartition("/")[2].partition("@")[0].partition(":")[0]
+        command = [*(specified.get("command") or ENTRYPOINTS[image]), *specified.get("args", ())]
+        root = self.mesh.directory / f"{name}.root"
+        root.mkdir()
+        argv = self._container(specified, command).started_by(self.place, root)
+        self.processes[specified["name"]] = self.mesh.start(name, argv)
+
+    def _container(self, specified: Mapping[str, Any], command: Sequence[str]) -> Container:
         context = {**self.spec.get("securityContext", {}), **specified.get("securityContext", {})}
-        container = Container(
-            [*specified["command"], *specified.get("args", ())],
+        volumes = {each["name"]: each for each in self.spec.get("volumes", ())}
+        mounts = {each["mountPath"]: volumes[each["name"]] for each in specified.get("volumeMounts", ())}
+        readable = {place: self._directory(each["name"]) for place, each in mounts.items() if _source(each)}
+        if self.hosts:
+            readable["/etc/hosts"] = self._hosts_file()
+        return Container(
+            list(command),
             context["runAsUser"],
             context.get("runAsGroup", 0),
             self._environment(specified.get("env", ())),
             context.get("capabilities", {}).get("add", ()),
-            {each["mountPath"]: self._directory(each["name"]) for each in specified.get("volumeMounts", ())},
+            readable,
+            {place: self._directory(each["name"]) for place, each in mounts.items() if not _source(each)},
+            specified.get("workingDir", "/"),
         )
-        root = self.mesh.directory / f"{name}.root"
-        root.mkdir()
-        self.processes[specified["name"]] = self.mesh.start(name, container.started_by(self.place, root))
+
+    def _hosts_file(self) -> Path:
+        file = self.mesh.directory / f"{self.place.name}.hosts"
+        file.write_text(self.hosts)
+        return file
 
     def _environment(self, variables: Any) -> dict[str, str]:
         """Each may refer to those before it (kubernetes.io/docs: "Define dependent environment variables")."""
-        found: dict[str, str] = {}
+        found = dict(self.environment)
 
         def meant(reference: re.Match[str]) -> str:
             return "$" if reference[1] is None else found.get(reference[1], reference[0])
@@ -127,10 +173,14 @@ class RunningPod:
 
     def fill_volumes(self) -> None:
         """Write all volumes: before the start, and where the tokens are others now."""
-        for volume in self.spec["volumes"]:
-            source = volume.get("projected") or volume["configMap"]
+        for volume in self.spec.get("volumes", ()):
             directory = self._directory(volume["name"])
             directory.mkdir(mode=0o755, exist_ok=True)
+            source = _source(volume)
+            if source is None:  # as the kubelet hands it over where there is an fsGroup
+                os.chown(directory, 0, self.spec.get("securityContext", {}).get("fsGroup", 0))
+                directory.chmod(0o2775)
+                continue
             for path, content in self._files(volume):
                 (directory / path).write_text(content)
                 (directory / path).chmod(source["defaultMode"])
@@ -140,7 +190,25 @@ class RunningPod:
 
     def _files(self, volume: Mapping[str, Any]) -> list[tuple[str, str]]:
         if config_map := volume.get("configMap"):
-            content = self.config_maps[config_map["name"]]
-            return [(item["path"], content[item["key"]]) for item in config_map["items"]]
-        tokens = [each["serviceAccountToken"] for each in volume["projected"]["sources"]]
-        return [(each["path"], self.tokens[each["audience"]]) for each in tokens]
+            return self._from_config_map(config_map)
+        found = []
+        for source in volume["projected"]["sources"]:
+            if token := source.get("serviceAccountToken"):
+                found.append((token["path"], self.tokens[token.get("audience", "")]))
+            elif config_map := source.get("configMap"):
+                found += self._from_config_map(config_map)
+            else:
+                items = source["downwardAPI"]["items"]
+                found += [(each["path"], self._field(each["fieldRef"]["fieldPath"])) for each in items]
+        return found
+
+    def _from_config_map(self, source: Mapping[str, Any]) -> list[tuple[str, str]]:
+        content = self.config_maps[source["name"]]
+        items = source.get("items") or [{"key": key, "path": key} for key in content]
+        return [(each["path"], content[each["key"]]) for each in items]
+
+
+def _source(volume: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What fills a volume; None for one that is there to be written to."""
+    source: Mapping[str, Any] | None = volume.get("projected") or volume.get("configMap")
+    return source

@@ -1,0 +1,162 @@
+"""docs/kubernetes.md, command by command, as its reader types them: what each does is looked at, and the mesh works.
+
+Helm, kubectl and the API server are real, and so are the pods' programs, users, rules and volumes; the node of
+tests/support stands in for controllers and the kubelet, and what kubectl would ask a kubelet (logs, exec, port-forward)
+is done here.
+"""
+
+import re
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import pytest
+import trio
+from attrs import define, field
+
+from control_plane.kubernetes.errors import ApiRefused
+from examples.demo.local_mesh import LocalMesh, Result, open_local_mesh
+from tests.support.assets import ROOT
+from tests.support.guide import Command, commands
+from tests.support.kube import Kube
+from tests.support.namespaces import Pod
+from tests.support.node import Node
+
+GUIDE: Final = ROOT / "docs" / "kubernetes.md"
+
+# What a command has to say, by how it begins, in the order in which the guide has it: regular expressions.
+SAYS: Final = {
+    "helm install": ["STATUS: deployed"],
+    "kubectl -n doorward rollout status": ["successfully rolled out"] * 2,
+    "kubectl -n shop get allowpolicies": [r"storefront-reads-payments +True +1/1"],
+    "kubectl -n shop logs": ["200", '403 .*"reason": "no_policy_for_workload"', "200"],
+    "kubectl -n doorward exec deployment/doorward -- doorward sidecars": ["ns/shop/sa/payments"],
+    "kubectl -n doorward exec deployment/doorward -- doorward policy check": ["ALLOWED"],
+    "doorward injection audit": ["every pod that should be in the mesh is in it: 2"],
+    "doorward inject -f": ["name: doorward-sidecar"],
+    "doorward sidecars": ["ns/shop/sa/storefront"],
+    "helm template": ["kind: ServiceMonitor"],
+    "helm uninstall": ["uninstalled"],
+}
+
+
+@define
+class Reader:
+    """Somebody who types what the guide says, in the checkout, on a machine whose kubectl leads to the cluster."""
+
+    node: Node
+    nursery: trio.Nursery
+    said: dict[str, list[str]] = field(factory=dict)
+
+    async def type(self, command: Command) -> None:
+        """Type it, wait until the cluster has followed, and look at what it said."""
+        if command.background:
+            await self._forward(command.programs[0])
+            return
+        expected = self._expected(command.text)
+        result = await self._pipe(command)
+        with trio.move_on_after(30):
+            while "logs" in command.programs[0] and not re.search(expected, result.out):
+                await trio.sleep(0.2)  # a log goes on
+                result = await self._pipe(command)
+        assert result.exit == 0, (command.text, result)
+        assert re.search(expected, result.out + result.err), (command.text, expected, result)
+        await self.node.reconcile()
+
+    def _expected(self, text: str) -> str:
+        beginning = next((each for each in SAYS if text.startswith(each)), "")
+        seen = self.said.setdefault(beginning, [])
+        seen.append(text)
+        return SAYS[beginning][min(len(seen), len(SAYS[beginning])) - 1] if beginning else ""
+
+    async def _pipe(self, command: Command) -> Result:
+        result = Result(0, "", "")
+        for program in command.programs:
+            result = await self._run(program, result.out)
+            if result.exit != 0:
+                break
+        return result
+
+    async def _run(self, words: Sequence[str], stdin: str) -> Result:
+        match words:
+            case ["kubectl", "-n", namespace, "exec", deployment, "--", *command]:
+                return await self.node.execute(namespace, deployment.removeprefix("deployment/"), command)
+            case ["kubectl", "-n", namespace, "logs", deployment]:
+                running = self.node.pods[namespace, deployment.removeprefix("deployment/")]
+                process = running.processes[running.spec["containers"][0]["name"]]
+                lines = process.output.read_text().splitlines()
+                return Result(0, "\n".join(lines[-1:]), process.tail())
+            case ["kubectl", "delete", "namespace", namespace]:
+                self.nursery.start_soon(self.node.end_namespace, namespace)
+                return await self.node.kube.cluster.kubectl(*words[1:])
+            case ["kubectl", *arguments]:
+                return await self.node.kube.cluster.kubectl(*arguments, stdin=stdin)
+            case ["helm", "uninstall", *arguments]:
+                return await self._uninstall(arguments)
+            case ["helm", *arguments]:
+                return await self.node.kube.cluster.helm(*arguments)
+            case ["doorward", *arguments]:
+                return await self._doorward(arguments, stdin)
+        raise AssertionError(f"the guide names a program that this test does not have: {words[0]}")
+
+    async def _doorward(self, arguments: Sequence[str], stdin: str) -> Result:
+        """On the reader's own machine, where kubectl forwards ports."""
+        place, directory = self.node.kube.cluster.pod, self.node.mesh.directory
+        environment = [f"DOORWARD_CONTEXTS={directory / 'contexts'}", f"HOME={directory}", "NO_COLOR=1"]
+        program = str(Path(sys.executable).parent / "doorward")
+        argv = ["env", "-u", "DOORWARD_ADMIN", *environment, program, *arguments]
+        return await place.run(argv, stdin=stdin.encode())
+
+    async def _uninstall(self, arguments: Sequence[str]) -> Result:
+        """The hook is a Job, which nobody runs here: what it runs has to find no sidecar."""
+        return await self.node.kube.cluster.helm("uninstall", *arguments, "--no-hooks")
+
+    async def _forward(self, words: Sequence[str]) -> None:
+        """kubectl port-forward of a Service's port to the reader's loopback."""
+        assert list(words[:5]) == ["kubectl", "-n", "doorward", "port-forward", "service/doorward"]
+        port = int(words[5].partition(":")[0])
+        target = self.node.pods["doorward", "doorward"].place
+        listener = await self.node.kube.cluster.pod.listen(port, "127.0.0.1")
+        self.nursery.start_soon(partial(trio.serve_listeners, partial(_relay, target, port), [listener]))
+
+
+async def _relay(target: Pod, port: int, near: trio.SocketStream) -> None:
+    async with near, await target.connect(target.ipv4, port) as far, trio.open_nursery() as nursery:
+        nursery.start_soon(_pump, near, far, nursery)
+        nursery.start_soon(_pump, far, near, nursery)
+
+
+async def _pump(source: trio.SocketStream, sink: trio.SocketStream, nursery: trio.Nursery) -> None:
+    with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+        async for data in source:
+            await sink.send_all(data)
+    nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+async def mesh(short_directory: Path) -> AsyncIterator[LocalMesh]:
+    async with open_local_mesh(short_directory) as mesh:
+        yield mesh
+
+
+async def test_every_command_of_the_guide_does_what_it_says(kube: Kube, mesh: LocalMesh) -> None:
+    mesh.directory.chmod(0o755)  # containers' users come in here
+    node = Node(kube, mesh)
+    try:
+        async with trio.open_nursery() as nursery:
+            reader = Reader(node, nursery)
+            for command in commands(GUIDE):
+                await reader.type(command)
+            nursery.cancel_scope.cancel()
+        assert {each: len(SAYS[each]) for each in SAYS} == {
+            each: len(texts) for each, texts in reader.said.items() if each
+        }
+    finally:
+        with trio.CancelScope(shield=True):
+            for namespace in ("shop", "doorward"):
+                with suppress(ApiRefused):
+                    await kube.unmake_namespace(namespace)
+            await kube.cluster.helm("uninstall", "doorward", "-n", "doorward", "--no-hooks", "--ignore-not-found")
