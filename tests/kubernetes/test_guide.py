@@ -1,4 +1,4 @@
-"""docs/kubernetes.md, command by command, as its reader types them: what each does is looked at, and the mesh works.
+"""docs/kubernetes.md and the README, command by command, as their reader types them: the mesh does what they say.
 
 Helm, kubectl and the API server are real, and so are the pods' programs, users, rules and volumes; the node of
 tests/support stands in for controllers and the kubelet, and what kubectl would ask a kubelet (logs, exec, port-forward)
@@ -7,7 +7,7 @@ is done here.
 
 import re
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,6 @@ import pytest
 import trio
 from attrs import define, field
 
-from control_plane.kubernetes.errors import ApiRefused
 from examples.demo.local_mesh import LocalMesh, Result, open_local_mesh
 from tests.support.assets import ROOT
 from tests.support.guide import Command, commands
@@ -25,10 +24,15 @@ from tests.support.kube import Kube
 from tests.support.namespaces import Pod
 from tests.support.node import Node
 
-GUIDE: Final = ROOT / "docs" / "kubernetes.md"
+KINDS: Final = ("allowpolicies.doorward.dev", "denypolicies.doorward.dev", "namespacedefaults.doorward.dev")
 
-# What a command has to say, by how it begins, in the order in which the guide has it: regular expressions.
-SAYS: Final = {
+# What a command has to say, by how it begins, in the order in which the page has it: regular expressions.
+README: Final = {
+    "helm install": ["STATUS: deployed"],
+    "kubectl -n shop logs": ['403 .*"reason": "no_policy_for_workload"', "200"],
+    "kubectl -n shop get allowpolicies": [r"storefront-reads-payments +True +1/1"],
+}
+GUIDE: Final = {
     "helm install": ["STATUS: deployed"],
     "kubectl -n doorward rollout status": ["successfully rolled out"] * 2,
     "kubectl -n shop get allowpolicies": [r"storefront-reads-payments +True +1/1"],
@@ -45,11 +49,15 @@ SAYS: Final = {
 
 @define
 class Reader:
-    """Somebody who types what the guide says, in the checkout, on a machine whose kubectl leads to the cluster."""
+    """Somebody who types what a page says, in the checkout, on a machine whose kubectl leads to the cluster.
+
+    `says` is what the commands have to answer, `typed` what was typed of each beginning.
+    """
 
     node: Node
     nursery: trio.Nursery
-    said: dict[str, list[str]] = field(factory=dict)
+    says: Mapping[str, list[str]]
+    typed: dict[str, list[str]] = field(factory=dict)
 
     async def type(self, command: Command) -> None:
         """Type it, wait until the cluster has followed, and look at what it said."""
@@ -67,10 +75,10 @@ class Reader:
         await self.node.reconcile()
 
     def _expected(self, text: str) -> str:
-        beginning = next((each for each in SAYS if text.startswith(each)), "")
-        seen = self.said.setdefault(beginning, [])
+        beginning = next((each for each in self.says if text.startswith(each)), "")
+        seen = self.typed.setdefault(beginning, [])
         seen.append(text)
-        return SAYS[beginning][min(len(seen), len(SAYS[beginning])) - 1] if beginning else ""
+        return self.says[beginning][len(seen) - 1] if beginning else ""
 
     async def _pipe(self, command: Command) -> Result:
         result = Result(0, "", "")
@@ -142,21 +150,23 @@ async def mesh(short_directory: Path) -> AsyncIterator[LocalMesh]:
         yield mesh
 
 
-async def test_every_command_of_the_guide_does_what_it_says(kube: Kube, mesh: LocalMesh) -> None:
+@pytest.mark.parametrize(
+    ("page", "heading", "says"), [("README.md", "## In a cluster", README), ("docs/kubernetes.md", "", GUIDE)]
+)
+async def test_every_command_of_the_page_does_what_it_says(
+    kube: Kube, mesh: LocalMesh, page: str, heading: str, says: dict[str, list[str]]
+) -> None:
     mesh.directory.chmod(0o755)  # containers' users come in here
-    node = Node(kube, mesh)
     try:
         async with trio.open_nursery() as nursery:
-            reader = Reader(node, nursery)
-            for command in commands(GUIDE):
+            reader = Reader(Node(kube, mesh), nursery, says)
+            for command in commands(ROOT / page, heading):
                 await reader.type(command)
             nursery.cancel_scope.cancel()
-        assert {each: len(SAYS[each]) for each in SAYS} == {
-            each: len(texts) for each, texts in reader.said.items() if each
-        }
+        assert {each: len(reader.typed.get(each, ())) for each in says} == {each: len(says[each]) for each in says}
     finally:
         with trio.CancelScope(shield=True):
-            for namespace in ("shop", "doorward"):
-                with suppress(ApiRefused):
-                    await kube.unmake_namespace(namespace)
             await kube.cluster.helm("uninstall", "doorward", "-n", "doorward", "--no-hooks", "--ignore-not-found")
+            await kube.cluster.kubectl("delete", "customresourcedefinition", "--ignore-not-found", *KINDS)
+            for namespace in ("shop", "doorward"):
+                await kube.unmake_namespace(namespace)

@@ -32,10 +32,16 @@ class Command:
         return cls(text, tuple(map(tuple, programs)), background)
 
 
-def commands(page: Path) -> list[Command]:
-    """Every line behind a prompt `$ ` in the page's console blocks; a backslash at its end joins the next."""
+def commands(page: Path, heading: str = "") -> list[Command]:
+    """Every line behind a prompt `$ ` in the page's console blocks; a backslash at its end joins the next.
+
+    `heading` leaves only the section below that line, such as `## In a cluster`.
+    """
+    text = page.read_text(encoding="utf-8")
+    if heading:
+        text = text.partition(f"\n{heading}\n")[2].partition("\n## ")[0]
     found = []
-    for block in _BLOCK.findall(page.read_text(encoding="utf-8")):
+    for block in _BLOCK.findall(text):
         lines = block.replace("\\\n", " ").splitlines()
         found += [Command.read(line.strip()[2:]) for line in lines if line.strip().startswith("$ ")]
     return found

@@ -38,7 +38,12 @@ Object = dict[str, Any]
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 SLICES = "/apis/discovery.k8s.io/v1"
 CONTAINER: Object = {"name": "app", "image": "app"}
-HELD = ("/api/v1/{}/pods", "/api/v1/{}/services", "/apis/discovery.k8s.io/v1/{}/endpointslices")
+HELD = (
+    "/api/v1/{}/pods",
+    "/api/v1/{}/services",
+    "/apis/apps/v1/{}/deployments",
+    "/apis/discovery.k8s.io/v1/{}/endpointslices",
+)
 
 
 @define
