@@ -28,6 +28,7 @@ REQUESTS: Final = 16
 BODY_BYTES: Final = 64 * 1024 * 1024
 EVENT_BYTES: Final = 8 * 1024 * 1024  # an object has at most 1.5 MiB in etcd
 TOKEN_BYTES: Final = 16 * 1024
+USER_AGENT: Final = f"doorward/{version('doorward')}"  # once: finding the version reads files
 IN_THREAD_BYTES: Final = 256 * 1024  # parsing more than this would hold up everybody else
 
 PATCHES: Final = {
@@ -188,7 +189,7 @@ class KubernetesApi:
         return {
             "accept": "application/json",
             "authorization": f"Bearer {self._token()}",
-            "user-agent": f"doorward/{version('doorward')}",
+            "user-agent": USER_AGENT,
         }
 
     def _token(self) -> str:

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 import httpcore2
 from attrs import define, field
 
-from control_plane.kubernetes.errors import ApiStrange, ApiUnreachable
+from control_plane.kubernetes.errors import TEXT_CHARACTERS, ApiStrange, ApiUnreachable
 
 CONNECT_SECONDS = 10.0
 CONNECTIONS = 64
@@ -59,13 +59,20 @@ class Transmission:
         self, method: str, path: str, params: Mapping[str, str], headers: Mapping[str, str], body: bytes, silence: float
     ) -> AsyncIterator[httpcore2.Response]:
         """The answer's head, its body to be read; `silence` bounds each read. Raises ApiUnreachable, ApiStrange."""
-        url = self.url + path + ("?" + urlencode(params) if params else "")
+        url = self._target(path, params)
         timeout = {"connect": CONNECT_SECONDS, "pool": CONNECT_SECONDS, "read": silence, "write": silence}
         with self._translated():
             async with self._pool.stream(
                 method, url, headers=[*headers.items()], content=body, extensions={"timeout": timeout}
             ) as response:
                 yield response
+
+    def _target(self, path: str, params: Mapping[str, str]) -> httpcore2.URL:
+        """Names and versions come from the API server's objects. Raises ApiStrange where no URL holds them."""
+        try:
+            return httpcore2.URL(self.url + path + ("?" + urlencode(params) if params else ""))
+        except (TypeError, UnicodeEncodeError) as error:
+            raise ApiStrange(f"nothing that can be asked: {path[:TEXT_CHARACTERS]!a}: {error}") from error
 
     async def close(self) -> None:
         """Close every connection."""

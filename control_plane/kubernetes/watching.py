@@ -67,7 +67,7 @@ class Watched(Generic[T]):
         return self.path.rpartition("/")[2]
 
     async def run(self) -> None:
-        """Keep `objects` current until cancelled. No fault of the API server's ends it."""
+        """Keep `objects` current until cancelled. No fault of the API server's or ours ends it."""
         while True:
             began = trio.current_time()
             await self._follow()
@@ -93,6 +93,10 @@ class Watched(Generic[T]):
             self._say(error)
         except KubernetesError as error:
             self._say(error)
+        except Exception:  # a fault of ours must not end the control plane: what was kept stays
+            self._version = ""
+            log.exception("the cluster's objects cannot be kept", extra=fields(kind=self.kind))
+            self.api.contact.metrics.failures.labels("kubernetes").inc()
 
     async def _list(self) -> None:
         listed: dict[Key, T] = {}

@@ -218,6 +218,14 @@ async def test_a_refused_watch_is_a_refusal(server: ApiServer, answers: list[Ans
     assert server.asked[0].path == "/api/v1/pods?resourceVersion=5&watch=true"
 
 
+@pytest.mark.parametrize("name", ["a b", "caf\u00e9", "\ud800"])
+async def test_a_name_that_no_request_can_carry_is_strange(server: ApiServer, name: str) -> None:
+    async with server.api() as api:
+        with pytest.raises(ApiStrange):
+            await api.get(f"/api/v1/namespaces/{name}")
+    assert server.asked == []
+
+
 async def test_nobody_listening_is_unreachable(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transmission, "CONNECT_SECONDS", 5.0)
     api = server.api()

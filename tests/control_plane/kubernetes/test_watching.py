@@ -51,10 +51,12 @@ def server(tmp_path: Path, answers: list[Answer]) -> Iterator[ApiServer]:
         yield server
 
 
-async def run_until(server: ApiServer, condition: Callable[[Watched[int]], object]) -> Watched[int]:
+async def run_until(
+    server: ApiServer, condition: Callable[[Watched[Any]], object], keep: Callable[[dict[str, Any]], Any] = value
+) -> Watched[Any]:
     """Run one until the condition holds at an announcement."""
     async with server.api() as api, trio.open_nursery() as nursery:
-        watched = Watched(api, "/api/v1/things", value)
+        watched = Watched(api, "/api/v1/things", keep)
         nursery.start_soon(watched.run)
         with trio.fail_after(SECONDS):
             while not condition(watched):
@@ -79,6 +81,7 @@ def paths(server: ApiServer) -> list[str]:
         events(("ADDED", {"metadata": {"name": 1, "resourceVersion": "2"}})),
         events(("ADDED", {"metadata": "x"})),
         events(("BOOKMARK", {})),
+        events(("BOOKMARK", {"metadata": {"resourceVersion": "\ud800"}})),
     ],
 )
 async def test_after_an_expired_or_malformed_event_everything_is_listed_anew(
@@ -115,7 +118,15 @@ async def test_a_page_that_expired_begins_the_list_anew(server: ApiServer, answe
     assert continued == [False, True, False, True]
 
 
-@pytest.mark.parametrize("bad", [(200, {}), (200, {"items": [1], "metadata": {}}), (200, {"items": {}, "metadata": 1})])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        (200, {}),
+        (200, {"items": [1], "metadata": {}}),
+        (200, {"items": {}, "metadata": 1}),
+        (200, {"items": [], "metadata": {"resourceVersion": "1", "continue": "\ud800"}}),
+    ],
+)
 async def test_nothing_is_synced_before_one_complete_list(
     server: ApiServer, answers: list[Answer], bad: Answer
 ) -> None:
@@ -132,6 +143,26 @@ async def test_an_object_that_cannot_be_read_costs_only_itself(
     watched = await run_until(server, lambda watched: ("shop", "b") in watched.objects)
     assert watched.objects == {("shop", "b"): 1}
     assert caplog.records[0].fields["object"] == "shop/a"
+
+
+class TooDeep:
+    """What cannot be compared, as Python's own values where they are nested a thousand deep."""
+
+    def __eq__(self, other: object) -> bool:
+        raise RecursionError
+
+    __hash__ = None  # type: ignore[assignment]  # as those
+
+
+async def test_what_nobody_foresaw_ends_nothing(
+    server: ApiServer, answers: list[Answer], caplog: pytest.LogCaptureFixture
+) -> None:
+    changed = events(("MODIFIED", thing("a", 2)))
+    answers[:] = [listed(1, thing("a", 1)), changed, listed(3, thing("b", 3)), events()]
+    watched = await run_until(server, lambda watched: ("shop", "b") in watched.objects, lambda _: TooDeep())
+    assert paths(server)[:3] == ["list", "watch", "list"]
+    assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [RecursionError]
+    assert watched.api.contact.metrics.failures.labels("kubernetes")._value.get() == 1
 
 
 async def test_events_that_come_together_are_one_change(server: ApiServer, answers: list[Answer]) -> None:
