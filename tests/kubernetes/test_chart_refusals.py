@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.charts import HelmRefused, example_chart, render
+from tests.support.charts import CHART, NEWEST, HelmRefused, example_chart, helm, render
 
 SCHEMA = "values don't meet the specifications of the schema"
 
@@ -113,18 +113,65 @@ def test_everything_that_is_wrong_is_said_at_once() -> None:
         assert place in str(caught.value)
 
 
+def limits(what: str, amount: str) -> dict[str, Any]:
+    return {"limits": {what: amount}}
+
+
 @pytest.mark.parametrize(
     ("said", "values"),
     [
         ("injector.ports: three different ports", {"injector": {"ports": {"inbound": 15001}}}),
         ("injector.meshCIDRs: 10.244.0.1/16", {"injector": {"meshCIDRs": ["10.0.0.0/8", "10.244.0.1/16"]}}),
+        ("injector.meshCIDRs: fd00::1/8 is an address", {"injector": {"meshCIDRs": ["fd00::/8", "fd00::1/8"]}}),
+        ("injector.meshCIDRs: fd00:80::/24 is an address", {"injector": {"meshCIDRs": ["fd00:80::/24"]}}),
+        ("injector.meshCIDRs: fd00:::/8 is no network", {"injector": {"meshCIDRs": ["fd00:::/8"]}}),
+        ("injector.meshCIDRs: fd00:1/8 is no network", {"injector": {"meshCIDRs": ["fd00:1/8"]}}),
+        ("injector.meshCIDRs: fd00::1::/64 is no network", {"injector": {"meshCIDRs": ["fd00::1::/64"]}}),
         ("networkPolicy.sidecarCIDRs: 10.1.0.0/8", {"networkPolicy": {"sidecarCIDRs": ["10.1.0.0/8"]}}),
+        ("excludeOutboundPorts: 9010-9000 begins above", {"injector": {"excludeOutboundPorts": ["9010-9000"]}}),
+        ("excludeInboundPorts: 15006 is a port of the sidecar", {"injector": {"excludeInboundPorts": ["15000-16000"]}}),
+        ("resources.redirect.limits.cpu: 0m is", {"injector": {"resources": {"redirect": limits("cpu", "0m")}}}),
+        ("resources.limits.memory: 0 is nothing", {"resources": limits("memory", "0")}),
+        ("resources.sidecar: .* more memory", {"injector": {"resources": {"sidecar": limits("memory", "64Mi")}}}),
+        ("resources: asks for more cpu", {"resources": limits("cpu", "50m")}),
+        ("settings.certificate-lifetime: 0s must lie", {"settings": {"certificate-lifetime": "0s"}}),
+        ("settings.root-lifetime: 40000d must lie", {"settings": {"root-lifetime": "40000d"}}),
+        (r"lease-renewal \(30s\) must be shorter than lease", {"settings": {"lease-lifetime": 30}}),
+        (r"ping-interval \(1m\) must be shorter than silence", {"settings": {"ping-interval": "1m"}}),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_no_schema_can_say_is_refused_by_the_chart(said: str, values: dict[str, Any]) -> None:
     with pytest.raises(HelmRefused, match=said):
         render(values)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"injector": {"meshCIDRs": ["0.0.0.0/0", "10.96.0.0/12", "10.96.0.1/32", "::/0", "fd00:77::/64", "::1/128"]}},
+        {"injector": {"meshCIDRs": ["fd00:1:2:3:4:5:6:7/128", "1:2:3:4:5:6:7::/112", "fd00:f800::/21"]}},
+        {"injector": {"excludeInboundPorts": [22, "9000-9010", "15007-15019"], "excludeOutboundPorts": ["1-65535"]}},
+        {"injector": {"resources": None}, "resources": {"requests": {"cpu": "1000m"}, "limits": {"cpu": 1}}},
+        {"settings": {"lease-renewal": "1m30s", "lease-lifetime": "90.5s", "certificate-lifetime": "1h0m"}},
+    ],
+    ids=str,
+)
+def test_what_looks_like_it_is_taken(values: dict[str, Any]) -> None:
+    assert render(values).one("Deployment")
+
+
+def test_equal_ports_are_seen_however_they_are_given() -> None:
+    with pytest.raises(HelmRefused, match="three different ports"):
+        helm("template", "doorward", str(CHART), "--kube-version", NEWEST, "--set", "injector.ports.inbound=15001")
+
+
+def test_large_numbers_reach_the_control_plane_as_they_were_written() -> None:
+    made = render({"settings": {"max-links": 2_000_000, "certificate-lifetime": 1_000_000}}).one("Deployment")
+    (container,) = made["spec"]["template"]["spec"]["containers"]
+    variables = {each["name"]: each["value"] for each in container["env"]}
+    assert variables["DOORWARD_CONTROL_PLANE_MAX_LINKS"] == "2000000"
+    assert variables["DOORWARD_CONTROL_PLANE_CERTIFICATE_LIFETIME"] == "1000000"
 
 
 @pytest.mark.parametrize(
