@@ -7,6 +7,7 @@ control group, and it filters no system calls.
 
 import sys
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
@@ -67,7 +68,8 @@ class Container:
         """The command line that runs it in that pod; `root` is an empty directory, and stays so for all others."""
         read = [(str(source), place, "ro") for place, source in (_image() | self.mounts).items()]
         written = [(str(source), place, "rw") for place, source in self.writable.items()]
-        mounts = [word for mount in (*read, *written) for word in mount]
+        # Parents first, as a kubelet mounts: this checkout may lie below /tmp, which is a volume's.
+        mounts = [word for mount in sorted([*read, *written], key=itemgetter(1)) for word in mount]
         network = [
             program("nsenter"),
             f"--net={pod.path}",
