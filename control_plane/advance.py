@@ -31,8 +31,15 @@ class Advance:
         return self.count
 
 
-async def forward(source: Advance, seen: int, target: Advance) -> None:
-    """Announce on `target` whatever is announced on `source` after its count was `seen`, until cancelled."""
+def merged(nursery: trio.Nursery, *sources: Advance) -> Advance:
+    """One on which is announced whatever is announced on any of `sources` from now on, while `nursery` runs."""
+    target = Advance()
+    for source in sources:
+        nursery.start_soon(_forward, source, source.count, target)
+    return target
+
+
+async def _forward(source: Advance, seen: int, target: Advance) -> None:
     while True:
         seen = await source.wait(seen)
         target.announce()

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol, Self, TypeVar
 import trio
 from attrs import define
 
-from control_plane.advance import Advance, forward
+from control_plane.advance import merged
 from control_plane.discovery.objects import (
     Pod,
     Service,
@@ -73,10 +73,10 @@ class Discovery:
 
     async def run(self) -> None:
         """Watch, resolve and show until cancelled. No fault of the API server's, the store's or ours ends it."""
-        moved, watched = Advance(), (self.pods, self.services, self.slices, self.namespaces)
+        watched = self.pods, self.services, self.slices, self.namespaces
         async with trio.open_nursery() as nursery:
+            moved = merged(nursery, *(each.changed for each in watched))
             for each in watched:
-                nursery.start_soon(forward, each.changed, each.changed.count, moved)
                 nursery.start_soon(each.run)
             seen = moved.count
             while True:

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 import trio
 from attrs import define, field, frozen
 
-from control_plane.advance import Advance
+from control_plane.advance import Advance, merged
 from control_plane.injector.annotations import INJECT
 from control_plane.kubernetes.api import KubernetesApi
 from control_plane.kubernetes.errors import ApiRefused, ApiUnreachable, KubernetesError
@@ -86,17 +86,15 @@ class TrustBundles:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.namespaces.run)
             nursery.start_soon(self.held.run)
+            moved = merged(nursery, self.namespaces.changed, self.held.changed, self.moved)
             while True:
-                seen = [(advance, advance.count) for advance in self._advances()]
+                seen = moved.count
                 if await self._round():
                     self._backoff.reset()
                     await trio.sleep(PAUSE_SECONDS)
-                    await _any(seen)
+                    await moved.wait(seen)
                 else:
                     await trio.sleep(self._backoff.next())
-
-    def _advances(self) -> tuple[Advance, ...]:
-        return self.namespaces.changed, self.held.changed, self.moved
 
     async def _round(self) -> bool:
         """Take every step; whether none of them failed."""
@@ -154,15 +152,3 @@ def read_config_map(item: dict[str, Any]) -> Held:
     labels = item["metadata"].get("labels") or {}
     data = {**(item.get("data") or {}), **(item.get("binaryData") or {})}
     return Held(data, all(labels.get(name) == value for name, value in LABELS.items()))
-
-
-async def _any(seen: list[tuple[Advance, int]]) -> None:
-    """Return once one of them has moved beyond its count."""
-
-    async def one(advance: Advance, count: int) -> None:
-        await advance.wait(count)
-        nursery.cancel_scope.cancel()
-
-    async with trio.open_nursery() as nursery:
-        for advance, count in seen:
-            nursery.start_soon(one, advance, count)

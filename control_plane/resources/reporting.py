@@ -14,7 +14,7 @@ from attrs import define, evolve, field, frozen
 
 from control_plane.admin.backend import Backend, in_thread
 from control_plane.admin.enforcement import Enforcement, Fleet, target_of
-from control_plane.advance import Advance, forward
+from control_plane.advance import Advance, merged
 from control_plane.kubernetes.api import KubernetesApi
 from control_plane.kubernetes.errors import ApiRefused, KubernetesError
 from control_plane.log import fields
@@ -56,11 +56,8 @@ class StatusReports:
 
     async def run(self) -> None:
         """Keep the statuses true until cancelled."""
-        moved = Advance()
         async with trio.open_nursery() as nursery:
-            for source in (self.sync.settled, self.backend.links.moved):
-                nursery.start_soon(forward, source, source.count, moved)
-            await self._follow(moved)
+            await self._follow(merged(nursery, self.sync.settled, self.backend.links.moved))
 
     async def _follow(self, moved: Advance) -> None:
         backoff = Backoff(*BACKOFF_SECONDS)

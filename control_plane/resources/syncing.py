@@ -14,7 +14,7 @@ import trio
 from attrs import Factory, define, field
 
 from control_plane.admin.backend import Backend, in_thread
-from control_plane.advance import Advance, forward
+from control_plane.advance import Advance, merged
 from control_plane.kubernetes.watching import Watched
 from control_plane.log import fields
 from control_plane.metrics import Metrics
@@ -49,10 +49,8 @@ class PolicySync:
 
     async def run(self) -> None:
         """Sync until cancelled."""
-        moved = Advance()
         async with trio.open_nursery() as nursery:
-            for source in (self.backend.advance, *(each.changed for each in self.watched)):
-                nursery.start_soon(forward, source, source.count, moved)
+            moved = merged(nursery, self.backend.advance, *(each.changed for each in self.watched))
             await self._follow(moved)
 
     async def _follow(self, moved: Advance) -> None:

@@ -2,7 +2,7 @@
 
 import trio
 
-from control_plane.advance import Advance
+from control_plane.advance import Advance, merged
 
 
 async def test_every_watcher_is_woken(autojump_clock: trio.testing.MockClock) -> None:
@@ -35,3 +35,17 @@ async def test_a_wait_without_a_count_is_for_the_next_move(autojump_clock: trio.
     with trio.move_on_after(1) as patience:
         await advance.wait()
     assert patience.cancelled_caught
+
+
+async def test_one_merged_of_several_moves_with_each_from_then_on(autojump_clock: trio.testing.MockClock) -> None:
+    one, other = Advance(), Advance()
+    one.announce()
+    async with trio.open_nursery() as nursery:
+        both = merged(nursery, one, other)
+        other.announce()  # before anything of it runs
+        await trio.sleep(1)
+        assert both.count == 1
+        one.announce()
+        await trio.sleep(1)
+        assert both.count == 2
+        nursery.cancel_scope.cancel()
