@@ -18,6 +18,10 @@ from control_plane.injector.settings import InjectorSettings, Resources
 from control_plane.injector.values import Kind
 from control_plane.injector.wanted import Wanted
 
+MAX_CHARACTERS: Final = 4096
+"""Of one annotation. Its values are compared with each other and with the pod's ports."""
+MAX_HINTS: Final = 10
+"""Unknown annotations for which a known one is searched that looks alike."""
 PREFIX: Final = "doorward.dev/"
 INJECTED: Final = PREFIX + "injected"
 """On a pod that has been injected: by which version."""
@@ -68,7 +72,7 @@ def read(annotations: Mapping[str, Any], settings: InjectorSettings) -> tuple[Wa
         name = key.removeprefix(PREFIX)
         annotation = ANNOTATIONS.get(name)
         if annotation is None:
-            faults.append(Fault(place(name), _unknown(name)))
+            faults.append(Fault(place(name), _unknown(name, hint=len(faults) < MAX_HINTS)))
         elif (taken := _values(annotation, value, place(name), faults)) is not None:
             given[name] = taken
     wanted, resource_faults = _laid_over(given, settings)
@@ -83,12 +87,12 @@ def place(name: str) -> str:
     return f"metadata.annotations[{PREFIX}{name}]"
 
 
-def _unknown(name: str) -> str:
+def _unknown(name: str, *, hint: bool) -> str:
     if name == "inject":
         return "is a label, no annotation: metadata.labels[doorward.dev/inject]: disabled keeps a pod out of the mesh"
-    near = difflib.get_close_matches(name, ANNOTATIONS, n=1)
-    hint = f"did you mean {PREFIX}{near[0]}?" if near else "the annotations are " + ", ".join(ANNOTATIONS)
-    return f"is unknown: {hint}"
+    near = difflib.get_close_matches(name, ANNOTATIONS, n=1) if hint else []
+    help_ = f"did you mean {PREFIX}{near[0]}?" if near else "the annotations are " + ", ".join(ANNOTATIONS)
+    return f"is unknown: {help_}"
 
 
 def _values(annotation: _Annotation, text: object, path: str, faults: list[Fault]) -> tuple[str, ...] | None:
@@ -96,6 +100,9 @@ def _values(annotation: _Annotation, text: object, path: str, faults: list[Fault
     accepted = annotation.kind.accepted
     if not isinstance(text, str):
         faults.append(Fault(path, f"{shown(text)} is no text: write {accepted}"))
+        return None
+    if len(text) > MAX_CHARACTERS:
+        faults.append(Fault(path, f"is longer than {MAX_CHARACTERS} characters: write {accepted}"))
         return None
     words = [word for word in annotation.several.split(text) if word] if annotation.several else [text.strip()]
     found = []

@@ -29,14 +29,14 @@ def contradictions(wanted: Wanted, given: Collection[str], settings: InjectorSet
 
 
 def _ports(wanted: Wanted, settings: InjectorSettings) -> Iterator[tuple[str, str]]:
-    own = wanted.own_ports(settings)
+    own, excluded = wanted.own_ports(settings), values.expanded(wanted.exclude_inbound_ports)
     spoken = {each.port: each.protocol for each in map(values.read_inbound, wanted.inbound)}
     for declared in wanted.ports or ():
         number, _, protocol = declared.partition("/")
         port = int(number)
         if port in own:
             yield "ports", f"{declared} is a port of the sidecar itself: write a port where the application listens"
-        if values.held(wanted.exclude_inbound_ports, [port]):
+        if port in excluded:
             yield (
                 "ports",
                 f"{declared} is an excluded inbound port too, which the sidecar never sees: write one of both",

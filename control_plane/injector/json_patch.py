@@ -40,12 +40,13 @@ def _in_map(before: dict[str, Any], after: dict[str, Any], path: str) -> Iterato
 
 def _in_list(before: list[Any], after: list[Any], path: str, had: list[str], has: list[str]) -> Iterator[Operation]:
     """Indexes count as the list stands at that moment: items go from the end on, and come from the start on."""
+    stays, was = set(has), dict(zip(had, before, strict=True))  # lists are as long as their authors like
     for index in reversed(range(len(before))):
-        if had[index] not in has:
+        if had[index] not in stays:
             yield {"op": "remove", "path": f"{path}/{index}"}
     for index, (key, value) in enumerate(zip(has, after, strict=True)):
-        if key in had:
-            yield from _changes(before[had.index(key)], value, f"{path}/{index}")
+        if key in was:
+            yield from _changes(was[key], value, f"{path}/{index}")
         else:
             yield {"op": "add", "path": f"{path}/{index}", "value": value}
 

@@ -70,9 +70,9 @@ def _route(settings: InjectorSettings, wanted: Wanted) -> Route:
     """With redirection the application answers at the pod's own addresses, without it on loopback only."""
     if not wanted.redirect:
         return Route(settings.ports.observe, "127.0.0.1", lambda _port: False, wanted.own_ports(settings), False)
-    past = (str(settings.ports.observe), *wanted.exclude_inbound_ports)
+    past = values.expanded((str(settings.ports.observe), *wanted.exclude_inbound_ports))
     own = wanted.own_ports(settings)
-    return Route(settings.ports.observe, "", lambda port: bool(values.held(past, [port])), own)
+    return Route(settings.ports.observe, "", past.__contains__, own)
 
 
 def _rewritten(spec: Mapping[str, Any], rewriting: Rewriting) -> dict[str, Any]:

@@ -9,6 +9,9 @@ from typing import Any, Final
 
 from control_plane.injector.faults import Fault, shown
 
+MAX_ITEMS: Final = 1000
+"""Of one list, such as a pod's containers: each costs time, and who asks may be anybody."""
+
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)  # a DNS label, RFC 1123
 _TEXTS: Final = {int: "a whole number", str: "text", bool: "true or false", (int, str): "a number or a name"}
 
@@ -75,6 +78,9 @@ def _wrong(value: object, wanted: Any, path: str) -> Iterator[Fault]:
     elif isinstance(wanted, list):
         if not isinstance(value, list):
             yield Fault(path, f"{shown(value)} is no list")
+            return
+        if len(value) > MAX_ITEMS:
+            yield Fault(path, f"has {len(value)} items: write at most {MAX_ITEMS}")
             return
         for index, each in enumerate(value):
             yield from _wrong(each, wanted[0], f"{path}[{index}]")

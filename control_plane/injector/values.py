@@ -56,8 +56,19 @@ def ports(text: str) -> str:
 
 def held(allowed: Iterable[str], numbers: Iterable[int]) -> list[int]:
     """Which of these ports are among `allowed`, each a port or range of ports as `ports` returned it."""
-    ranges = [each.partition("-") for each in allowed]
-    return [n for n in numbers if any(int(first) <= n <= int(last or first) for first, _, last in ranges)]
+    inside = expanded(allowed)
+    return [n for n in numbers if n in inside]
+
+
+def expanded(ranges: Iterable[str]) -> frozenset[int]:
+    """Every port of ports and ranges as `ports` returned them, in a time that does not depend on how they overlap."""
+    bounds = [(int(first), int(last or first)) for first, _, last in (each.partition("-") for each in ranges)]
+    found: set[int] = set()
+    beyond = 0
+    for first, last in sorted(bounds):
+        found.update(range(max(first, beyond), last + 1))
+        beyond = max(beyond, last + 1)
+    return frozenset(found)
 
 
 def network(text: str) -> str:

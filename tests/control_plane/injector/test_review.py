@@ -3,6 +3,7 @@
 import base64
 import copy
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from control_plane.injector import review as module
 from control_plane.injector.admission_request import MAX_DEPTH
+from control_plane.injector.json_patch import json_patch
 from control_plane.injector.patch import Injected, inject
 from control_plane.injector.review import MAX_FAULTS, MAX_WARNINGS, review
 from control_plane.injector.settings import InjectorSettings
@@ -198,3 +200,36 @@ def test_a_fault_of_ours_refuses_the_pod_and_says_so(monkeypatch: pytest.MonkeyP
     response = answered(RECORDED)
     assert (response["uid"], response["allowed"], response["status"]["code"]) == (UID, False, 500)
     assert "ZeroDivisionError" in response["status"]["message"]
+
+
+MANY = 12_000
+VAST = {
+    "volumes": pod(volumes=[{"name": f"v{index}"} for index in range(MANY)]),
+    "containers": pod(
+        *({"name": f"c{index}", "livenessProbe": {"tcpSocket": {"port": 1}}} for index in range(MANY)),
+    ),
+    "unknown": pod(annotations={f"doorward.dev/exclude-inbound-pos{index}": "" for index in range(MANY)}),
+    "ports": pod(
+        annotations={
+            "doorward.dev/ports": ",".join(f"{port}/tcp" for port in range(1, MANY)),
+            "doorward.dev/exclude-inbound-ports": ",".join(map(str, range(MANY + 1, 2 * MANY))),
+        }
+    ),
+}
+"""Pods of some hundred KiB that were made to cost minutes."""
+
+
+@pytest.mark.parametrize("given_pod", VAST.values(), ids=VAST)
+def test_a_vast_pod_is_refused_in_a_moment(given_pod: dict[str, Any]) -> None:
+    body = json.dumps(asking(given_pod)).encode()
+    began = time.process_time()
+    assert not review(body, SETTINGS)["response"]["allowed"]
+    assert time.process_time() - began < 1, "other pods wait meanwhile"
+
+
+def test_a_long_list_of_unchanged_items_costs_no_more_than_its_length() -> None:
+    named = [{"name": f"v{index}"} for index in range(MANY)]
+    began = time.process_time()
+    (operation,) = json_patch(named, [*named, {"name": "new"}])
+    assert operation == {"op": "add", "path": f"/{MANY}", "value": {"name": "new"}}
+    assert time.process_time() - began < 1
