@@ -25,8 +25,8 @@ from mesh.policy import Fault, PolicyFaults, PolicySet, lint
 from mesh.wire import EVERY_DESTINATION
 
 ROOT_SOON = timedelta(days=90)
-ISSUER_LATE = 0.3
-"""The issuer is replaced at half of its life; with less than this share left, something prevents that."""
+LATE = 0.3
+"""Certificates are replaced at half of their life; with less than this share left, something prevents that."""
 LEAF_SOON = timedelta(minutes=5)
 SHOWN = 3
 """How many examples a line names; the count says the rest."""
@@ -59,6 +59,8 @@ class Gathered:
     links: Sequence[LinkStatus]
     leases: Sequence[Lease]
     audit: int | str
+    leaf_soon: timedelta = LEAF_SOON
+    """With less than this left, a sidecar's certificate should have been renewed."""
     contact: Contact | None = None
     """The Kubernetes API server, where there is one."""
     registered: Registered | None = None
@@ -96,6 +98,7 @@ def gather(backend: Backend, links: Sequence[LinkStatus], now: datetime) -> Gath
         links=links,
         leases=backend.store.leases(),
         audit=audit,
+        leaf_soon=min(LEAF_SOON, backend.lifetimes.certificate * LATE),
         contact=backend.contact,
         registered=_registered(backend),
     )
@@ -134,7 +137,7 @@ def _issuer(gathered: Gathered) -> Check:
     advice = offline if gathered.root_is_offline else "it should have been replaced by now: see the control plane's log"
     if ends <= gathered.now:
         return Check("issuing certificate", "fail", f"expired: {until}", advice)
-    if (ends - gathered.now) / (ends - gathered.issuer.not_valid_before_utc) < ISSUER_LATE:
+    if (ends - gathered.now) / (ends - gathered.issuer.not_valid_before_utc) < LATE:
         return Check("issuing certificate", "warn", until, advice)
     return Check("issuing certificate", "ok", until)
 
@@ -153,7 +156,8 @@ def _policies(gathered: Gathered) -> Check:
         advice = "another version wrote them, or somebody changed the store: apply them anew, or doorward policy delete"
         return Check("policies", "fail", f"what is stored cannot be read: {examples}", advice)
     if not count:
-        return Check("policies", "warn", "there are none: every call is denied", "doorward policy apply -f DIR")
+        apply = "kubectl apply" if gathered.contact is not None else "doorward policy apply"
+        return Check("policies", "warn", "there are none: every call is denied", f"{apply} -f DIR")
     if gathered.warnings:
         examples = _some(str(fault) for fault in gathered.warnings)
         return Check("policies", "warn", f"{count} in force; {examples}", "doorward policy get -o yaml shows them")
@@ -162,7 +166,9 @@ def _policies(gathered: Gathered) -> Check:
 
 def _sidecars(gathered: Gathered) -> Check:
     if not gathered.links:
-        advice = "start one with a token: doorward token create --workload NAMESPACE/NAME"
+        outside = "start one with a token: doorward token create --workload NAMESPACE/NAME"
+        inside = "kubectl label namespace NAMESPACE doorward.dev/inject=enabled, and restart the pods there"
+        advice = outside if gathered.contact is None else inside
         return Check("sidecars", "warn", "none is connected", advice)
     return Check("sidecars", "ok", f"{len(gathered.links)} connected")
 
@@ -182,7 +188,7 @@ def _enforcement(gathered: Gathered) -> Check:
 
 
 def _certificates(gathered: Gathered) -> Check:
-    late = [link for link in gathered.links if link.certificate_not_after - gathered.now < LEAF_SOON]
+    late = [link for link in gathered.links if link.certificate_not_after - gathered.now < gathered.leaf_soon]
     if not late:
         return Check("sidecar certificates", "ok", "none is about to expire")
     examples = _some(f"{link.identity} at {link.certificate_not_after:%H:%M:%S} UTC" for link in late)

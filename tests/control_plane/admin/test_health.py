@@ -12,6 +12,9 @@ from control_plane.admin.client import Client
 from control_plane.admin.errors import AdminRefused
 from control_plane.admin.health import Check
 from control_plane.injector.registration import Registered
+from control_plane.kubernetes.contact import Contact
+from control_plane.metrics import Metrics
+from control_plane.settings import Lifetimes
 from control_plane.store.records import Lease
 from tests.support.admin import AdminHouse, policy, put
 
@@ -34,6 +37,20 @@ def test_an_empty_mesh_warns_of_what_is_not_there_yet(client: Client) -> None:
     statuses = found(client)
     assert {name for name, status in statuses.items() if status != "ok"} == {"policies", "sidecars"}
     assert "fail" not in statuses.values()
+
+
+def test_in_a_cluster_an_empty_mesh_says_what_is_done_there(house: AdminHouse) -> None:
+    contact = Contact(Metrics(), ever=True)
+    assert "kubectl label namespace" in check(house, "sidecars", contact=contact).advice
+    assert "kubectl apply" in check(house, "policies", contact=contact).advice
+
+
+def test_of_certificates_that_live_for_minutes_few_minutes_are_enough(house: AdminHouse) -> None:
+    house.backend = evolve(house.backend, lifetimes=Lifetimes(certificate=timedelta(minutes=4)))
+    house.connect("shop/payments", certificate=timedelta(minutes=2))
+    assert check(house, "sidecar certificates").status == "ok"
+    house.connect("shop/late", certificate=timedelta(minutes=1))
+    assert check(house, "sidecar certificates").status == "warn"
 
 
 def test_a_mesh_in_order_is_all_ok(house: AdminHouse, client: Client) -> None:
