@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 
 import trio
-from attrs import frozen
+from attrs import asdict, frozen
 
 from certs.bundle import root_fingerprint
 from certs.spiffe import TrustDomain
@@ -70,7 +70,11 @@ class Running:
     observe: str | None
     admin: Path
     admin_listen: str | None
-    injector: str | None = None
+    injector_listen: str | None
+
+    def as_plain(self) -> dict[str, str | None]:
+        """As `run.json` and the log have it."""
+        return {**asdict(self), "admin": str(self.admin)}
 
 
 async def run(settings: ControlPlaneSettings) -> None:
@@ -97,15 +101,10 @@ async def serve(
             if api is not None:
                 stack.push_async_callback(api.close)
             office = await _open_office(settings, state, metrics, api, stack)
-            push = await _listen("listen", settings.listen)
-            stack.push_async_callback(_close, push)
-            observe = await _listen("observe", settings.observe) if settings.observe else []
-            stack.push_async_callback(_close, observe)
-            operators = await _listen("admin_listen", settings.admin_listen) if settings.admin_listen else []
-            stack.push_async_callback(_close, operators)
-            injector = settings.kubernetes.injector_listen
-            webhook = await _listen("injector_listen", injector) if injector else []
-            stack.push_async_callback(_close, webhook)
+            push = await _listen("listen", settings.listen, stack)
+            observe = await _listen("observe", settings.observe, stack)
+            operators = await _listen("admin_listen", settings.admin_listen, stack)
+            webhook = await _listen("injector_listen", settings.kubernetes.injector_listen, stack)
             injection = None
             if api is not None:
                 injection = open_injection(api, own_namespace(settings.kubernetes), settings.kubernetes, office)
@@ -240,14 +239,19 @@ async def _serve_observe(
     await serve_observe(listeners, office.metrics, unready, hosts=hosts, max_connections=places)
 
 
-async def _listen(setting: str, where: HostPort) -> list[trio.SocketListener]:
+async def _listen(setting: str, where: HostPort | None, stack: AsyncExitStack) -> list[trio.SocketListener]:
+    """Listeners that `stack` closes; none where they are off. Raises CannotStart."""
+    if where is None:
+        return []
     try:
-        return await listen(where.host, where.port)
+        listeners = await listen(where.host, where.port)
     except OSError as error:
         raise CannotStart(f"{setting}: cannot listen on {where}: {error.strerror or error}; choose another") from error
+    stack.callback(_close, listeners)
+    return listeners
 
 
-async def _close(listeners: Sequence[trio.SocketListener]) -> None:
+def _close(listeners: Sequence[trio.SocketListener]) -> None:
     for listener in listeners:
         listener.socket.close()
 
@@ -264,15 +268,8 @@ def _address_of(listeners: Sequence[trio.SocketListener]) -> str | None:
 @contextmanager
 def _run_file(state: State, running: Running) -> Iterator[None]:
     """`run.json` while this runs: scripts find ephemeral ports there."""
-    content = {
-        "listen": running.listen,
-        "observe": running.observe,
-        "admin": str(running.admin),
-        "admin_listen": running.admin_listen,
-        "injector_listen": running.injector,
-        "pid": os.getpid(),
-    }
-    state.write(RUN_FILE, json.dumps(content).encode("ascii") + b"\n")
+    content = json.dumps({**running.as_plain(), "pid": os.getpid()})
+    state.write(RUN_FILE, content.encode("ascii") + b"\n")
     try:
         yield
     finally:
@@ -283,11 +280,7 @@ def _say_ready(office: Office, running: Running) -> None:
     log.info(
         "ready",
         extra=fields(
-            listen=running.listen,
-            observe=running.observe,
-            admin=str(running.admin),
-            admin_listen=running.admin_listen,
-            injector_listen=running.injector,
+            **running.as_plain(),
             trust_domain=str(office.trust_domain),
             number=office.board.picture.number,
             software=SOFTWARE,
