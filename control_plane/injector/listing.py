@@ -31,12 +31,16 @@ async def _list(api: KubernetesApi, path: str, read: Callable[[dict[str, Any]], 
     found: list[T] = []
     params = {"limit": PAGE}
     while True:
-        page = await api.get(path, **params)
-        found += [_read(read, each) for each in page.get("items") or ()]
-        following = page.get("metadata", {}).get("continue")
+        items, following = _read(_page, await api.get(path, **params))
+        found += [_read(read, each) for each in items]
         if not following:
             return found
         params["continue"] = following
+
+
+def _page(found: dict[str, Any]) -> tuple[list[dict[str, Any]], str]:
+    """The items, and what continues the list; "" at its end."""
+    return list(found["items"] or ()), str(found["metadata"].get("continue", ""))
 
 
 def _read(read: Callable[[dict[str, Any]], T], found: dict[str, Any]) -> T:

@@ -149,6 +149,8 @@ def test_a_namespace_that_is_none_is_an_error(admin: Callable[..., Any], name: s
     [
         ((403, {"kind": "Status", "reason": "Forbidden", "message": "pods is forbidden"}), "pods is forbidden"),
         ((200, {"metadata": {}, "items": [{"metadata": {}}]}), "lacks what every object of its kind has"),
+        ((200, {"metadata": None, "items": []}), "lacks what every object of its kind has"),
+        ((200, {"metadata": {}, "items": 1}), "lacks what every object of its kind has"),
         ((200, b"no JSON"), "cannot be asked"),
     ],
 )
