@@ -1,4 +1,7 @@
-"""Pods as the injector makes them, run by its very commands, users and variables: they are in the mesh, and kept in."""
+"""Pods as the injector makes them, run by its very commands, users and variables: in the mesh, and kept in.
+
+No API server has a part in it: this is what the injector alone makes of a pod.
+"""
 
 import signal
 from collections.abc import AsyncIterator
@@ -13,7 +16,7 @@ from control_plane.injector.patch import Injected, inject
 from control_plane.injector.settings import InjectorSettings
 from examples.demo.local_mesh import LocalMesh, open_local_mesh
 from tests.support.kubelet import RunningPod
-from tests.support.namespaces import Network, Pod
+from tests.support.namespaces import Network, Pod, open_network, require_namespaces
 from tests.support.transparent import ENDED, POLICIES, say
 
 NAMESPACE: Final = "shop"
@@ -86,8 +89,9 @@ class Cluster:
 
 
 @pytest.fixture
-async def cluster(network: Network, short_directory: Path) -> AsyncIterator[Cluster]:
-    async with open_local_mesh(short_directory) as mesh:
+async def cluster(short_directory: Path) -> AsyncIterator[Cluster]:
+    require_namespaces()
+    async with open_network() as network, open_local_mesh(short_directory) as mesh:
         cluster = Cluster(network, mesh, await network.pod("platform"))
         await cluster.start_control_plane()
         yield cluster
