@@ -15,6 +15,7 @@ from typing import Final
 
 import pytest
 import trio
+import yaml
 from attrs import define, field
 
 from examples.demo.local_mesh import LocalMesh, Result, open_local_mesh
@@ -104,6 +105,8 @@ class Reader:
                 return await self.node.kube.cluster.kubectl(*arguments, stdin=stdin)
             case ["helm", "uninstall", *arguments]:
                 return await self._uninstall(arguments)
+            case ["helm", "test", release, *arguments]:
+                return await self._test(release, arguments)
             case ["helm", *arguments]:
                 return await self.node.kube.cluster.helm(*arguments)
             case ["doorward", *arguments]:
@@ -121,6 +124,13 @@ class Reader:
     async def _uninstall(self, arguments: Sequence[str]) -> Result:
         """The hook is a Job, which nobody runs here: what it runs has to find no sidecar."""
         return await self.node.kube.cluster.helm("uninstall", *arguments, "--no-hooks")
+
+    async def _test(self, release: str, arguments: Sequence[str]) -> Result:
+        """The hook is a Pod, which nobody runs here: what it runs is run beside the control plane."""
+        hooks = await self.node.kube.cluster.helm("get", "hooks", release, *arguments)
+        (pod,) = [each for each in yaml.safe_load_all(hooks.out) if each and each["kind"] == "Pod"]
+        (container,) = pod["spec"]["containers"]
+        return await self.node.execute("doorward", "doorward", [*container["command"], *container["args"]])
 
     async def _forward(self, words: Sequence[str]) -> None:
         """kubectl port-forward of a Service's port to the reader's loopback."""
