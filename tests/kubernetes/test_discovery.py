@@ -63,9 +63,9 @@ class Shop:
             return
         raise AssertionError(f"got {got!r}, not {wanted!r}")
 
-    async def slice_of(self, *names: str, ready: bool = True, service: str = "shop") -> Object:
+    async def slice_of(self, *names: str, ready: bool = True) -> Object:
         addresses = [self.pods[name].ipv4 for name in names]
-        return await self.kube.endpoint_slice(self.namespace, service, addresses, {"http": HTTP}, ready=ready)
+        return await self.kube.endpoint_slice(self.namespace, "shop", addresses, {"http": HTTP}, ready=ready)
 
     async def change(self, slice_: Object, *, ready: bool) -> None:
         """Say of all its endpoints that they are ready, or not."""
@@ -167,11 +167,13 @@ async def test_services_and_slices_become_routes_by_event(shop: Shop) -> None:
 
 
 async def test_a_slice_written_by_hand_leads_to_whoever_is_there_and_nobody_else_may_answer(shop: Shop) -> None:
-    """Somebody names stock's pod behind his own service: it is called as stock, by stock's policies."""
+    """Somebody puts stock's address behind his own service, and says that payments is there: it is called as stock."""
     service = await shop.kube.service(shop.namespace, "bait", None, {"http": 80})
-    await shop.slice_of("stock", service="bait")
+    await shop.kube.endpoint_slice(shop.namespace, "bait", [shop.pods["stock"].ipv4], {"http": HTTP}, target="payments")
     address = service["spec"]["clusterIP"]
     await shop.until("stock", address)
+    (route,) = await shop.services()
+    assert [each["identity"] for each in route["backends"]] == [f"spiffe://cluster.local/ns/{shop.namespace}/sa/stock"]
     moved = await shop.kube.pod_status(shop.namespace, "payments", [shop.pods["stock"].ipv4], ready=True)
     assert moved["status"]["podIP"] == shop.pods["stock"].ipv4, "two pods with one address: the kubelet was wrong"
     await shop.until("503 no_endpoint", address)

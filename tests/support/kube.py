@@ -161,13 +161,21 @@ class Kube:
         return await self.api.create(f"/api/v1/namespaces/{namespace}/services", body)
 
     async def endpoint_slice(
-        self, namespace: str, service: str, addresses: Sequence[str], ports: Mapping[str, int], *, ready: bool = True
+        self,
+        namespace: str,
+        service: str,
+        addresses: Sequence[str],
+        ports: Mapping[str, int],
+        *,
+        ready: bool = True,
+        target: str = "",
     ) -> Object:
-        """An EndpointSlice of the Service, as the controller would make it."""
+        """An EndpointSlice of the Service, as the controller would make it. It says that the pod `target` is there."""
+        said = {"targetRef": {"kind": "Pod", "namespace": namespace, "name": target}} if target else {}
         body = {
             "addressType": "IPv6" if addresses and ":" in addresses[0] else "IPv4",
             "metadata": {"generateName": f"{service}-", "labels": {"kubernetes.io/service-name": service}},
-            "endpoints": [{"addresses": [each], "conditions": {"ready": ready}} for each in addresses],
+            "endpoints": [{"addresses": [each], "conditions": {"ready": ready}, **said} for each in addresses],
             "ports": [{"name": name, "port": port, "protocol": "TCP"} for name, port in ports.items()],
         }
         return await self.api.create(f"{SLICES}/namespaces/{namespace}/endpointslices", body)
