@@ -153,8 +153,13 @@ class KubernetesSettings:
             self._check_server()
         else:
             self._check_nothing_else()
-        for name in ("namespace", "ca_secret", "injector_service", "injector_webhook"):
-            value = getattr(self, name)
+        names = {
+            "kubernetes_namespace": self.namespace,
+            "ca_secret": self.ca_secret,
+            "injector_service": self.injector_service,
+            "injector_webhook": self.injector_webhook,
+        }
+        for name, value in names.items():
             if value is not None and (len(value) > 253 or not _DNS_NAME.fullmatch(value)):
                 raise SettingRefused(
                     f"{name}: {value[:80]!r} is no name in a cluster: write it as in DNS, in lower case"

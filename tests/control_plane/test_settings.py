@@ -43,11 +43,16 @@ def test_a_ca_comes_from_files_or_from_a_secret() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
-    [("namespace", "Shop"), ("ca_secret", "../x"), ("injector_service", "a..b"), ("injector_webhook", "x\n")],
+    ("name", "value", "setting"),
+    [
+        ("namespace", "Shop", "kubernetes_namespace"),
+        ("ca_secret", "../x", "ca_secret"),
+        ("injector_service", "a..b", "injector_service"),
+        ("injector_webhook", "x\n", "injector_webhook"),
+    ],
 )
-def test_a_name_in_the_cluster_is_one(name: str, value: str) -> None:
-    with pytest.raises(SettingRefused, match=rf"^{name}: "):
+def test_a_name_in_the_cluster_is_one(name: str, value: str, setting: str) -> None:
+    with pytest.raises(SettingRefused, match=rf"^{setting}: "):
         KubernetesSettings(**{"server": "in-cluster", name: value})
 
 
