@@ -29,7 +29,7 @@ test-slow: $(READY) ## what takes minutes: load, faults and floods against live 
 	$(BIN)/python -m pytest --numprocesses=auto -m slow -o faulthandler_timeout=300 tests/slow
 
 test-image: $(READY) ## make both images by the steps of the Dockerfile, without a container engine, and use them (Debian, root)
-	$(BIN)/python -m pytest -m image tests/image
+	$(BIN)/python -m pytest -m image -o faulthandler_timeout=1800 tests/image
 
 test-kubernetes: $(READY) kubernetes-assets ## what needs a real Kubernetes API server and helm (root)
 	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile -m kubernetes -o faulthandler_timeout=300 tests/kubernetes
