@@ -4,13 +4,13 @@ Not watched: who asks does so rarely, and wants more of each pod than is worth k
 """
 
 from collections.abc import Callable
+from contextlib import aclosing
 from typing import Any, TypeVar
 
 from control_plane.injector.audit import Namespace, Pod, read_namespace, read_pod
 from control_plane.kubernetes.api import KubernetesApi
 from control_plane.kubernetes.errors import ApiStrange
-
-PAGE = "500"
+from control_plane.kubernetes.pages import pages
 
 T = TypeVar("T")
 
@@ -28,19 +28,8 @@ async def list_pods(api: KubernetesApi, namespace: str | None = None) -> list[Po
 
 
 async def _list(api: KubernetesApi, path: str, read: Callable[[dict[str, Any]], T]) -> list[T]:
-    found: list[T] = []
-    params = {"limit": PAGE}
-    while True:
-        items, following = _read(_page, await api.get(path, **params))
-        found += [_read(read, each) for each in items]
-        if not following:
-            return found
-        params["continue"] = following
-
-
-def _page(found: dict[str, Any]) -> tuple[list[dict[str, Any]], str]:
-    """The items, and what continues the list; "" at its end."""
-    return list(found["items"] or ()), str(found["metadata"].get("continue", ""))
+    async with aclosing(pages(api, path)) as found:
+        return [_read(read, each) async for page in found for each in page.items]
 
 
 def _read(read: Callable[[dict[str, Any]], T], found: dict[str, Any]) -> T:

@@ -8,6 +8,7 @@
     token_review    which pod a service-account token speaks for
     ca_secret       the CA in a Secret, made where it is missing
     trust_bundles   the trust bundle as a ConfigMap in every namespace of the mesh
+    pages           a list, page by page
     watching        Watched: one kind of object as it is now, by list and watch
 
 Data flows: watching -> api -> the API server, and its events back into `Watched.objects`, which others read.

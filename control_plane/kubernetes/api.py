@@ -17,7 +17,7 @@ import trio
 from attrs import define, field
 
 from control_plane.kubernetes.contact import Contact
-from control_plane.kubernetes.errors import ApiRefused, ApiStrange, ApiUnreachable, KubernetesError
+from control_plane.kubernetes.errors import AnswerTooLarge, ApiRefused, ApiStrange, ApiUnreachable, KubernetesError
 from control_plane.kubernetes.parsing import parse
 from control_plane.kubernetes.transmission import Transmission, tls_context
 from control_plane.metrics import Metrics
@@ -223,13 +223,13 @@ def _event(line: bytes) -> dict[str, Any]:
 
 
 async def _object(response: httpcore2.Response) -> Any:
-    """The body as JSON; None where it is none. Raises ApiStrange where it is larger than is taken."""
+    """The body as JSON; None where it is none. Raises AnswerTooLarge."""
     body = bytearray()
     async with aclosing(response.aiter_stream()) as chunks:
         async for chunk in chunks:
             body += chunk
             if len(body) > BODY_BYTES:
-                raise ApiStrange(f"an answer is larger than {BODY_BYTES} bytes")
+                raise AnswerTooLarge(f"an answer is larger than {BODY_BYTES} bytes")
     if len(body) > IN_THREAD_BYTES:
         return await trio.to_thread.run_sync(_parsed, body)
     return _parsed(body)

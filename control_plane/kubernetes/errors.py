@@ -3,7 +3,8 @@
 KubernetesError
     ApiUnreachable   no API server answers, or it stopped answering: the same may work later
     ApiRefused       it answered with a Status of failure
-    ApiStrange       what came is nothing that a Kubernetes API says, or more than is taken
+    ApiStrange       what came is nothing that a Kubernetes API says
+      AnswerTooLarge   or more than is taken
 """
 
 from typing import Any, Self
@@ -21,6 +22,10 @@ class ApiUnreachable(KubernetesError):
 
 class ApiStrange(KubernetesError):
     """An answer or an event that cannot be read."""
+
+
+class AnswerTooLarge(ApiStrange):
+    """An answer that is larger than is taken: a list has shorter pages."""
 
 
 class ApiRefused(KubernetesError):

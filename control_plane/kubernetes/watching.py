@@ -12,6 +12,7 @@ As in "Efficient detection of changes" of Kubernetes' "API concepts".
 import logging
 import random
 from collections.abc import Callable, Mapping
+from contextlib import aclosing
 from typing import Any, Final, Generic, TypeVar
 
 import trio
@@ -20,10 +21,10 @@ from attrs import Factory, define, field
 from control_plane.advance import Advance
 from control_plane.kubernetes.api import KubernetesApi
 from control_plane.kubernetes.errors import ApiRefused, ApiStrange, ApiUnreachable, KubernetesError
+from control_plane.kubernetes.pages import pages
 from control_plane.log import fields
 from transport.backoff import Backoff
 
-PAGE: Final = "500"
 WATCH_SECONDS: Final = (300, 600)  # the API server ends each watch after so long: not all of them at once
 LIVED_SECONDS: Final = 10.0
 BACKOFF_SECONDS: Final = (0.25, 15.0)
@@ -100,18 +101,14 @@ class Watched(Generic[T]):
 
     async def _list(self) -> None:
         listed: dict[Key, T] = {}
-        params = {**self._selectors(), "limit": PAGE}
-        while True:
-            page = await self.api.get(self.path, **params)
-            try:
-                for item in page["items"] or ():
-                    self._apply(listed, item)
-                version, following = str(page["metadata"]["resourceVersion"]), page["metadata"].get("continue")
-            except (KeyError, TypeError, AttributeError) as error:
-                raise ApiStrange(f"{self.path} answered with no list") from error
-            if not following:
-                break
-            params["continue"] = str(following)
+        async with aclosing(pages(self.api, self.path, **self._selectors())) as found:
+            async for page in found:
+                version = page.version
+                try:
+                    for item in page.items:
+                        self._apply(listed, item)
+                except (KeyError, TypeError) as error:
+                    raise ApiStrange(f"{self.path} answered with no list") from error
         self._version, self._now = version, listed
         self.api.contact.metrics.kubernetes_lists.labels(self.kind).inc()
         self._publish(first=not self.synced)

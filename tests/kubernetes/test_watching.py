@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trio
 
-from control_plane.kubernetes import watching
+from control_plane.kubernetes import pages, watching
 from control_plane.kubernetes.api import KubernetesApi
 from control_plane.kubernetes.errors import ApiRefused
 from control_plane.kubernetes.watching import Watched
@@ -104,7 +104,7 @@ async def test_selectors_are_the_api_server_s(kube: Kube) -> None:
 
 
 async def test_a_long_list_comes_in_pages(kube: Kube, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watching, "PAGE", "2")
+    monkeypatch.setattr(pages, "PAGE", 2)
     shop = await kube.namespace("shop")
     for name in "abcde":
         await put(kube, shop, name, name)

@@ -148,9 +148,12 @@ def test_a_namespace_that_is_none_is_an_error(admin: Callable[..., Any], name: s
     ("refusal", "said"),
     [
         ((403, {"kind": "Status", "reason": "Forbidden", "message": "pods is forbidden"}), "pods is forbidden"),
-        ((200, {"metadata": {}, "items": [{"metadata": {}}]}), "lacks what every object of its kind has"),
-        ((200, {"metadata": None, "items": []}), "lacks what every object of its kind has"),
-        ((200, {"metadata": {}, "items": 1}), "lacks what every object of its kind has"),
+        (
+            (200, {"metadata": {"resourceVersion": "1"}, "items": [{"metadata": {}}]}),
+            "lacks what every object of its kind has",
+        ),
+        ((200, {"metadata": None, "items": []}), "answered with no list"),
+        ((200, {"metadata": {"resourceVersion": "1"}, "items": 1}), "answered with no list"),
         ((200, b"no JSON"), "cannot be asked"),
     ],
 )
