@@ -1,14 +1,21 @@
 """What a watch does about answers that a real API server gives seldom: malformed, expired, refused, ended at once."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trio
+import trio.testing
+from attrs import Factory, define
 
-from control_plane.kubernetes.watching import Watched
+from control_plane.kubernetes.api import KubernetesApi
+from control_plane.kubernetes.contact import Contact
+from control_plane.kubernetes.errors import ApiUnreachable
+from control_plane.kubernetes.watching import BACKOFF_SECONDS, Watched
+from control_plane.metrics import Metrics
 from tests.support.api_server import Answer, ApiServer, Asked, api_server
 
 EXPIRED = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old resource version"}
@@ -185,3 +192,58 @@ async def test_connections_that_end_at_once_are_never_made_in_a_hurry(
         with trio.move_on_after(0.8):  # the pauses are at least 125, 250 and 500 ms
             await Watched(api, "/api/v1/things", value).run()
     assert 2 <= paths(server).count("watch") <= 3
+
+
+LEAVES, RETURNS = 5.0, 605.0
+
+
+class Events:
+    """A watch's, which ends when the API server leaves; once it is back they say what has changed meanwhile."""
+
+    more = False
+
+    async def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
+        if trio.current_time() < LEAVES:
+            await trio.sleep_until(LEAVES)
+            raise ApiUnreachable("gone")
+        yield {"type": "MODIFIED", "object": thing("a", 2, 2)}
+        await trio.sleep_forever()
+
+
+@define
+class TenMinutesAway:
+    """As much of a KubernetesApi as a watch needs. `asked` is when it was looked for."""
+
+    contact: Contact = Factory(lambda: Contact(Metrics()))
+    asked: list[float] = Factory(list)
+
+    async def get(self, path: str, **params: str) -> dict[str, Any]:
+        self._reach()
+        return {"metadata": {"resourceVersion": "1"}, "items": [thing("a", 1)]}
+
+    @asynccontextmanager
+    async def watch(self, path: str, **params: str) -> AsyncIterator[Events]:
+        self._reach()
+        yield Events()
+
+    def _reach(self) -> None:
+        self.asked.append(trio.current_time())
+        if LEAVES <= trio.current_time() < RETURNS:
+            raise ApiUnreachable("nobody there")
+
+
+async def test_ten_minutes_without_an_api_server_change_nothing_and_are_made_up_for_soon(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    api = TenMinutesAway()
+    watched = Watched(cast("KubernetesApi", api), "/api/v1/things", value)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watched.run)
+        await trio.sleep_until(RETURNS - 0.1)
+        assert (watched.objects, watched.synced, watched.changed.count) == ({("shop", "a"): 1}, True, 1)
+        await watched.changed.wait()
+        assert watched.objects == {("shop", "a"): 2}
+        assert trio.current_time() <= RETURNS + BACKOFF_SECONDS[1]
+        nursery.cancel_scope.cancel()
+    attempts = len([each for each in api.asked if LEAVES < each < RETURNS])
+    assert 600 / BACKOFF_SECONDS[1] <= attempts <= 2 * 600 / BACKOFF_SECONDS[1] + 10
