@@ -167,7 +167,10 @@ def _policies(gathered: Gathered) -> Check:
 def _sidecars(gathered: Gathered) -> Check:
     if not gathered.links:
         outside = "start one with a token: doorward token create --workload NAMESPACE/NAME"
-        inside = "kubectl label namespace NAMESPACE doorward.dev/inject=enabled, and restart the pods there"
+        inside = (
+            "kubectl label namespace NAMESPACE doorward.dev/inject=enabled, and restart its pods; where they have "
+            "sidecars: kubectl logs POD -c doorward-sidecar"
+        )
         advice = outside if gathered.contact is None else inside
         return Check("sidecars", "warn", "none is connected", advice)
     return Check("sidecars", "ok", f"{len(gathered.links)} connected")
@@ -214,7 +217,7 @@ def _destinations(gathered: Gathered) -> Check:
 def _cluster(contact: Contact) -> Check:
     if not contact.away:
         return Check("cluster", "ok", "the API server answers" if contact.ever else "the API server was not asked yet")
-    advice = "what was read from it stays in force; new pods get no certificates until it is back"
+    advice = "what was read from it stays in force; pods' certificates are neither issued nor renewed until it is back"
     return Check("cluster", "warn", f"the API server is away: {contact.away}", advice)
 
 

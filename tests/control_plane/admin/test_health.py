@@ -42,7 +42,13 @@ def test_an_empty_mesh_warns_of_what_is_not_there_yet(client: Client) -> None:
 def test_in_a_cluster_an_empty_mesh_says_what_is_done_there(house: AdminHouse) -> None:
     contact = Contact(Metrics(), ever=True)
     assert "kubectl label namespace" in check(house, "sidecars", contact=contact).advice
+    assert "kubectl logs" in check(house, "sidecars", contact=contact).advice
     assert "kubectl apply" in check(house, "policies", contact=contact).advice
+
+
+def test_an_api_server_that_is_away_holds_up_renewals_too(house: AdminHouse) -> None:
+    line = check(house, "cluster", contact=Contact(Metrics(), away="no answer", ever=True))
+    assert (line.status, "neither issued nor renewed" in line.advice) == ("warn", True)
 
 
 def test_of_certificates_that_live_for_minutes_few_minutes_are_enough(house: AdminHouse) -> None:
