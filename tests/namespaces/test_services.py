@@ -5,7 +5,7 @@ The push server runs in this process and is told of the platform by the test; si
 
 import json
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from certs.spiffe import TrustDomain, WorkloadName
 from control_plane.discovery.platform import Platform
 from control_plane.push.office import Office, in_thread
 from control_plane.push.server import PushServer
+from control_plane.state import State
 from examples.demo.local_mesh import LocalMesh, Sidecar, http_get
 from mesh.wire import Endpoint, Service
 from tests.support.namespaces import Network, Pod
@@ -95,9 +96,15 @@ class Shop:
 
 
 @pytest.fixture
-async def shop(network: Network, short_directory: Path) -> AsyncIterator[Shop]:
+def state(short_directory: Path) -> Iterator[State]:
+    with State.open(short_directory / "state", trust_domain=DOMAIN.name) as state:
+        yield state
+
+
+@pytest.fixture
+async def shop(network: Network, short_directory: Path, state: State) -> AsyncIterator[Shop]:
     platform = await network.pod("platform")
-    async with open_office(short_directory / "state", DOMAIN, Platform()) as office, trio.open_nursery() as nursery:
+    async with open_office(state) as office, trio.open_nursery() as nursery:
         nursery.start_soon(PushServer(office).serve, [await platform.listen(7443, platform.ipv4)])
         for to in SERVERS:
             await in_thread(partial(office.store.change_policies, [allow(to, to)], [], author="test", message=""))

@@ -14,6 +14,7 @@ from control_plane.advance import Advance
 from control_plane.discovery.platform import Discovered, Platform, Standing
 from control_plane.discovery.watch import QUIET_SECONDS, Discovery
 from control_plane.push.office import Office
+from control_plane.state import State
 from control_plane.store.errors import StoreError
 from tests.support.cluster_objects import endpoint_slice, namespace, pod, service
 from tests.support.offices import open_office
@@ -74,12 +75,13 @@ class World:
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with open_office(tmp_path / "state", DOMAIN, None) as office, trio.open_nursery() as nursery:
-        world = World(office)
-        nursery.start_soon(Discovery.open(world.watch, office, world.discovered).run)
-        await trio.testing.wait_all_tasks_blocked()
-        yield world
-        nursery.cancel_scope.cancel()
+    with State.open(tmp_path / "state", trust_domain=DOMAIN.name) as state:
+        async with open_office(state, None) as office, trio.open_nursery() as nursery:
+            world = World(office)
+            nursery.start_soon(Discovery.open(world.watch, office, world.discovered).run)
+            await trio.testing.wait_all_tasks_blocked()
+            yield world
+            nursery.cancel_scope.cancel()
 
 
 def everything(world: World) -> None:
