@@ -6,7 +6,7 @@ from importlib.metadata import version
 from attrs import asdict
 from starlette.requests import Request
 
-from control_plane.admin.backend import Backend
+from control_plane.admin.backend import Backend, in_thread
 from control_plane.admin.problems import Problem
 from control_plane.injector.audit import Mesh, audit
 from control_plane.injector.injection import Injection
@@ -33,8 +33,9 @@ async def audited(backend: Backend, request: Request) -> object:
         raise Problem(502, "cluster_refused", f"the API server refused: {error}") from error
     except KubernetesError as error:
         raise Problem(503, "cluster_away", f"the API server cannot be asked: {error}") from error
-    found = audit(namespaces, pods, _mesh(backend, injection))
-    return {"version": version("doorward"), "pods": [asdict(each) for each in found]}
+    mesh = _mesh(backend, injection)
+    found = await in_thread(lambda: [asdict(each) for each in audit(namespaces, pods, mesh)])
+    return {"version": mesh.version, "pods": found}
 
 
 def _mesh(backend: Backend, injection: Injection) -> Mesh:

@@ -5,7 +5,7 @@ Injecting twice is injecting once. Whatever is not ours stays as it was, but for
 
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Final
 
 from attrs import frozen
 
@@ -17,6 +17,8 @@ from control_plane.injector.settings import InjectorSettings
 from control_plane.injector.shape import malformed
 from control_plane.injector.standing import Skip, containers_of, refused, skipped, warnings
 from control_plane.injector.wanted import Wanted
+
+VERSION: Final = version("doorward")  # once: finding it reads files
 
 
 @frozen
@@ -111,7 +113,7 @@ def _assembled(
 
 
 def _marked(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    marks = {**(metadata.get("annotations") or {}), annotations.INJECTED: version("doorward")}
+    marks = {**(metadata.get("annotations") or {}), annotations.INJECTED: VERSION}
     return {**metadata, "annotations": marks}
 
 
