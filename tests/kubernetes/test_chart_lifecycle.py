@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 import yaml
 
+from control_plane.kubernetes.errors import ApiRefused
 from tests.support.charts import CHART, ROOT, helm, names, values_file
 from tests.support.kube import Kube
 from tests.support.releases import DEFINED, WEBHOOK, Release, differences, open_release
@@ -86,6 +88,35 @@ async def test_install_upgrade_roll_back_uninstall_and_install_again(
     await release.apply("install", values)
     await check_all_there(release, values)
     assert await release.kube.api.get(f"{secrets}/doorward-ca")
+
+
+async def test_an_uninstall_waits_for_its_check_and_removes_nothing_where_that_fails(release: Release) -> None:
+    await release.apply("install", {})
+    before = await release.live(release.rendered({}))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(fail_the_check, release)
+        done = await release.kube.cluster.helm("uninstall", "doorward", "-n", release.namespace)
+    assert done.exit != 0
+    assert "job doorward-uninstall-check failed" in done.err
+    assert (await release.live(release.rendered({}))).keys() == before.keys()
+
+
+async def fail_the_check(release: Release) -> None:
+    """Say of the hook's Job, once it is there, what its controller says where a sidecar was found."""
+    path = f"/apis/batch/v1/namespaces/{release.namespace}/jobs/doorward-uninstall-check"
+    failed = {"status": "True", "reason": "BackoffLimitExceeded", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+    conditions = [{"type": each, **failed} for each in ("FailureTarget", "Failed")]
+    status = {"startTime": "2026-01-01T00:00:00Z", "failed": 1, "conditions": conditions}
+    with trio.fail_after(60):
+        while True:
+            try:
+                await release.kube.api.patch(f"{path}/status", {"status": status})
+            except ApiRefused as error:
+                if error.status != 404:
+                    raise
+                await trio.sleep(0.1)
+            else:
+                return
 
 
 async def test_the_notes_say_what_to_do_next(release: Release) -> None:
