@@ -83,7 +83,7 @@ async def run(settings: ControlPlaneSettings) -> None:
     _make_room_for(settings.limits)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with _bare_nursery() as nursery:
-            await nursery.start(serve, settings)
+            nursery.start_soon(serve, settings)
             async for number in signals:
                 log.info("stopping", extra=fields(signal=signal.Signals(number).name))
                 nursery.cancel_scope.cancel()

@@ -11,9 +11,11 @@ Source: https://cert-manager.io/docs/configuration/ca; https://kubernetes.io/doc
 
 import base64
 import logging
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+import trio
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from certs.authority import Authority
@@ -23,8 +25,9 @@ from certs.errors import CertificateRefused
 from certs.spiffe import TrustDomain
 from control_plane.authority import AuthorityRefused, GivenCa
 from control_plane.kubernetes.api import KubernetesApi
-from control_plane.kubernetes.errors import ApiRefused, KubernetesError
+from control_plane.kubernetes.errors import ApiRefused, ApiUnreachable, KubernetesError
 from control_plane.log import fields
+from transport.backoff import Backoff
 
 LABELS: Final = {
     "app.kubernetes.io/name": "doorward",
@@ -32,8 +35,11 @@ LABELS: Final = {
     "app.kubernetes.io/managed-by": "doorward",
 }
 NOT_FOUND, CONFLICT = 404, 409
+BACKOFF_SECONDS: Final = (0.5, 10.0)
 
 log = logging.getLogger("doorward.kubernetes")
+
+T = TypeVar("T")
 
 
 async def open_ca_secret(
@@ -41,13 +47,18 @@ async def open_ca_secret(
 ) -> GivenCa:
     """The CA of that Secret; where there is none, it is made with a new root that lives for `lifetime`.
 
-    Raises AuthorityRefused.
+    Waits for an API server that is away: a start that ends is tried again ever later. Raises AuthorityRefused.
     """
     path, source = f"/api/v1/namespaces/{namespace}/secrets", f"the Secret {namespace}/{name}"
+
+    async def found() -> dict[str, Any] | None:
+        there = await _read(api, f"{path}/{name}")
+        if there is not None:
+            return there
+        return await _make(api, path, name, Authority.new_root(trust_domain, now=now, lifetime=lifetime))
+
     try:
-        secret = await _read(api, f"{path}/{name}")
-        if secret is None:
-            secret = await _make(api, path, name, Authority.new_root(trust_domain, now=now, lifetime=lifetime))
+        secret = await _once_it_answers(found, source)
     except KubernetesError as error:
         raise AuthorityRefused(
             f"{source} can be neither read nor made: {error}; the control plane's service account needs the verbs get "
@@ -67,6 +78,25 @@ def read_secret(secret: Any, source: str, trust_domain: TrustDomain) -> GivenCa:
         "same URI, unless it signs itself); or delete the Secret to have one made"
     )
     return GivenCa(_whole(certificates, above), key, source, advice)
+
+
+async def _once_it_answers(ask: Callable[[], Awaitable[T]], source: str) -> T:
+    """What it gives; asked again while no API server answers, and once one is starting. Raises KubernetesError.
+
+    An API server that has only just started refuses everybody: it has not read yet who may do what.
+    """
+    backoff, away = Backoff(*BACKOFF_SECONDS), False
+    while True:
+        try:
+            return await ask()
+        except (ApiUnreachable, ApiRefused) as error:
+            away = away or isinstance(error, ApiUnreachable)
+            if not away:
+                raise
+            wait = backoff.next()
+            about = fields(holds=source, reason=str(error), retry_in=round(wait, 2))
+            log.warning("the start waits for the API server, which has the CA", extra=about)
+            await trio.sleep(wait)
 
 
 async def _read(api: KubernetesApi, path: str) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from examples.demo.local_mesh import LocalMesh, http_get, open_local_mesh, wait_for
+from examples.demo.local_mesh import PROGRAMS, LocalMesh, http_get, open_local_mesh, wait_for
 from tests.support.cluster import Cluster
 from tests.support.kube import Kube
 from tests.support.namespaces import Pod
@@ -78,6 +78,36 @@ async def test_a_control_plane_that_starts_without_it_waits_and_says_so(
         assert status == 503
         assert "waits for the API server's" in reason
     # `start` has ended: it became ready by itself
+
+
+async def test_one_whose_ca_is_in_a_secret_waits_as_well(
+    cluster: Cluster, kube: Kube, place: Pod, short_directory: Path
+) -> None:
+    options, log = (
+        [*await kube.control_plane_options(), "--ca-secret", "doorward-ca"],
+        short_directory / "control-plane.log",
+    )
+    async with open_local_mesh(short_directory) as mesh, trio.open_nursery() as nursery, cluster.api_server_away():
+
+        async def start() -> None:
+            await mesh.start_control_plane(*options, listen=f"{place.ipv4}:7443", place=place.place())
+
+        nursery.start_soon(start)
+        await wait_for(
+            lambda: log.exists() and "the start waits for the API server" in log.read_text(), what="its wait"
+        )
+    # `start` has ended: it became ready by itself
+
+
+async def test_one_that_waits_ends_when_it_is_told_to(
+    cluster: Cluster, kube: Kube, place: Pod, short_directory: Path
+) -> None:
+    options = [*await kube.control_plane_options(), "--ca-secret", "doorward-ca"]
+    async with open_local_mesh(short_directory) as mesh, cluster.api_server_away():
+        command = [str(PROGRAMS / "doorward"), "control-plane", "run", "--state", str(mesh.state), *options]
+        process = mesh.start("control-plane", command, place=place.place())
+        await wait_for(lambda: "the start waits for the API server" in process.log.read_text(), what="its wait")
+        assert await process.stop() == 0
 
 
 @pytest.mark.parametrize("setting", ["--kubernetes-ca", "--kubernetes-token-file"])

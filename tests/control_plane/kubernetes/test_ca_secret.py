@@ -17,7 +17,10 @@ from certs.keys import new_key
 from certs.spiffe import TrustDomain
 from certs.verify import verify_chain
 from control_plane.authority import AuthorityRefused, GivenCa, IssuingAuthority, open_authority
+from control_plane.kubernetes import ca_secret
+from control_plane.kubernetes.api import KubernetesApi
 from control_plane.kubernetes.ca_secret import open_ca_secret, read_secret
+from control_plane.kubernetes.errors import ApiRefused, ApiUnreachable
 from control_plane.state import State
 from tests.support.api_server import Answer, ApiServer, Asked, api_server
 from tests.support.cert_manager import ca, secret
@@ -256,9 +259,20 @@ async def test_an_api_server_that_gives_none_ends_the_start_and_says_why(
         await opened(server)
 
 
-async def test_an_api_server_that_is_away_makes_no_new_root(server: ApiServer, secrets: Secrets) -> None:
-    port, server.port = server.port, 1
-    with pytest.raises(AuthorityRefused, match="neither read nor made"):
-        await opened(server)
-    server.port = port
-    assert secrets.kept == {}
+async def test_a_start_waits_for_an_api_server_that_is_away(
+    server: ApiServer, secrets: Secrets, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, ask = ca(NOW), KubernetesApi.get
+    away = [ApiRefused(403, "Forbidden", "only just started"), ApiUnreachable("no API server answers")]
+    secrets.kept[f"{SECRETS}/doorward-ca"] = secret(made)
+
+    async def get(api: KubernetesApi, path: str) -> dict[str, Any]:
+        if away:
+            raise away.pop()
+        return await ask(api, path)
+
+    monkeypatch.setattr(KubernetesApi, "get", get)
+    monkeypatch.setattr(ca_secret, "BACKOFF_SECONDS", (0.01, 0.01))
+    assert (await opened(server)).key == made.key_pem
+    assert [asked.method for asked in server.asked] == ["GET"], "and no new root is made meanwhile"
+    assert caplog.text.count("the start waits for the API server") == 2
