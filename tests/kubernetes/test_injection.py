@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from examples.demo.local_mesh import PROGRAMS
 from tests.support.cluster import Cluster
-from tests.support.injected import Injected, open_injected, pod_of
+from tests.support.injected import SECONDS, Injected, open_injected, pod_of
 from tests.support.kube import CONTAINER as APP
 from tests.support.kube import Kube
 from tests.support.namespaces import Pod
@@ -108,10 +109,11 @@ async def test_the_certificate_is_replaced_while_pods_are_created(
     async with open_injected(cluster, kube, place, short_directory, *brief) as injected:
         shop = await kube.namespace("shop", inject=True)
         made = 0
-        while len(injected.lines("made a serving certificate")) < 4:
-            result = await injected.create(shop, pod_of(f"web-{made}"))
-            assert result.exit == 0, result.err
-            made += 1
+        with trio.fail_after(SECONDS):
+            while len(injected.lines("made a serving certificate")) < 4:
+                result = await injected.create(shop, pod_of(f"web-{made}"))
+                assert result.exit == 0, result.err
+                made += 1
         assert injected.outcomes(shop).count("injected") == made
 
 
