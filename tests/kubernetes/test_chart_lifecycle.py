@@ -130,10 +130,17 @@ async def test_the_notes_say_what_to_do_next(release: Release) -> None:
     ):
         assert wanted in notes
     assert "meshCIDRs is empty" in notes
+    assert "image.registry is empty" in notes
     notes = await release.apply(
-        "upgrade", {"injector": {"meshCIDRs": ["10.0.0.0/8"]}, "persistence": {"enabled": False}}
+        "upgrade",
+        {
+            "image": {"registry": "registry.example"},
+            "injector": {"meshCIDRs": ["10.0.0.0/8"]},
+            "persistence": {"enabled": False},
+        },
     )
     assert "meshCIDRs is empty" not in notes
+    assert "image.registry is empty" not in notes
     assert "persistence is off" in notes
 
 

@@ -36,6 +36,12 @@ def test_pages_that_show_an_answer_quote_it_as_it_is(page: str) -> None:
     assert quoted
 
 
+def test_the_guide_names_no_reason_that_nobody_gives() -> None:
+    named = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)`", (ROOT / "docs/kubernetes.md").read_text()))
+    assert named
+    assert named <= set(re.findall(r"^\| `(\w+)` \|", PAGE + CERTIFICATES, re.MULTILINE))
+
+
 def _leaves(kind: type[CertificateRefused]) -> list[type[CertificateRefused]]:
     return [kind, *(leaf for child in kind.__subclasses__() for leaf in _leaves(child))]
 
