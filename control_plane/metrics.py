@@ -69,6 +69,11 @@ class Metrics:
             "Ports of the cluster's services that are in the mesh, once for each IP version.",
             registry=registry,
         )
+        self.platform_over = Gauge(
+            prefix + "platform_over_limit",
+            "Namespaces that have more ports or backends than there is room for in snapshots.",
+            registry=registry,
+        )
         self.issuer_expiry = Gauge(
             prefix + "issuer_expiry_timestamp_seconds", "NotAfter of the issuing certificate.", registry=registry
         )

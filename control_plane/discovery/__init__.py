@@ -5,6 +5,7 @@
     resolve     PURE: those values -> Platform, and the list that explains it
     backends    PURE: who stands behind one port of a service, and whether he can be called
     ownership   PURE: which pod an address belongs to, and what that pod's ports speak
+    shares      PURE: how much one namespace may have of what is sent to all
     platform    the values that come out
     watch       keeps the objects by list and watch, resolves them anew after changes, and has the board show it
 

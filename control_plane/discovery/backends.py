@@ -4,9 +4,10 @@ A service is in the mesh where anybody behind it has a sidecar, ready or not; on
 its namespace is. From then on nothing behind it is called in plaintext (law 5).
 """
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from certs.spiffe import TrustDomain
 from control_plane.discovery.objects import Pod, Service, ServicePort, Slice
@@ -26,36 +27,47 @@ class Behind:
     labelled: frozenset[str]
     trust_domain: TrustDomain
 
-    def routes(self, service: Service, slices: Iterable[Slice]) -> list[Route]:
-        """One for each port of the service and IP version of its addresses. `slices` are the service's own."""
+    def routes(self, service: Service, slices: Iterable[Slice], most: int | None = None) -> list[Route]:
+        """One for each port of the service and IP version of its addresses.
+
+        `slices` are the service's own; no more than `most` of their places count as backends, where that is given.
+        """
         found = [*slices]
         addresses = {address for each in found for address, _ in each.places}
         guarded = not addresses.isdisjoint(self.owned.guarded)
         in_mesh = guarded or (not addresses and service.namespace in self.labelled)
+        named: defaultdict[str, list[tuple[ServicePort, Slice]]] = defaultdict(list)
+        for each in _first(found, most):
+            for port in each.ports:
+                named[port.name].append((port, each))
         return [
-            self._route(service, port, own, found, in_mesh=in_mesh)
+            self._route(service, port, own, named[port.name], in_mesh=in_mesh)
             for port in service.ports
             for own in _by_version(service.addresses)
         ]
 
     def _route(
-        self, service: Service, port: ServicePort, own: tuple[str, ...], slices: list[Slice], *, in_mesh: bool
+        self,
+        service: Service,
+        port: ServicePort,
+        own: tuple[str, ...],
+        named: list[tuple[ServicePort, Slice]],
+        *,
+        in_mesh: bool,
     ) -> Route:
+        """`named` are the ports of its slices that have this port's name."""
         ready: dict[Place, bool] = {}
-        named: list[ServicePort] = []
-        for each in slices:
-            for same in (same for same in each.ports if same.name == port.name):
-                named.append(same)
-                for address, answers in each.places:
-                    if not own or _is_ipv6(address) == _is_ipv6(own[0]):
-                        ready[address, same.port] = answers or ready.get((address, same.port), False)
+        for same, each in named:
+            for address, answers in each.places:
+                if not own or _is_ipv6(address) == _is_ipv6(own[0]):
+                    ready[address, same.port] = answers or ready.get((address, same.port), False)
         backends = [self._backend(place, ready=answers) for place, answers in sorted(ready.items())]
         return Route(
             service=f"{service.namespace}/{service.name}",
             port_name=port.name,
             addresses=own,
             port=port.port,
-            protocol=self._protocol([port, *named], backends),
+            protocol=self._protocol([port, *(same for same, _ in named)], backends),
             in_mesh=in_mesh,
             backends=tuple(backends),
         )
@@ -88,6 +100,18 @@ class Behind:
             return spoken.pop()
         said = {protocol_of(each) for each in named if each.application} or {protocol_of(each) for each in named}
         return said.pop() if len(said) == 1 else AUTO
+
+
+def _first(slices: list[Slice], most: int | None) -> Iterator[Slice]:
+    """The slices, with the first `most` of their places."""
+    if most is None:
+        yield from slices
+        return
+    for each in sorted(slices, key=lambda one: one.name):
+        if most <= 0:
+            return
+        yield evolve(each, places=each.places[:most])
+        most -= max(1, len(each.places))
 
 
 def _by_version(addresses: tuple[str, ...]) -> list[tuple[str, ...]]:

@@ -6,6 +6,7 @@ Sources: the API reference of core/v1 Pod and Service, and of discovery.k8s.io/v
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any, Final, TypeVar
 
 from attrs import frozen
@@ -19,6 +20,10 @@ from control_plane.injector.containers import REDIRECT, SIDECAR
 from mesh.wire import PROTOCOLS
 
 SERVICE_NAME: Final = "kubernetes.io/service-name"
+MAX_PORTS: Final = 1024
+"""Of one service, slice, container or sidecar; further ones count as if they were not there."""
+MAX_RANGES: Final = 4096
+"""Of ports that one pod's rules leave out."""
 VERSIONS: Final = 2  # of IP: a service has at most one address of each
 FINISHED: Final = ("Succeeded", "Failed")
 OWN_PORTS: Final = {"--inbound-port": "15006", "--outbound-port": "15001", "--exclude-inbound-ports": "15020"}
@@ -36,7 +41,8 @@ class Sidecar:
     """A pod's sidecar. `redirected`: all of the pod's TCP goes through it, and so it may be found by address.
 
     `speaks` is what it was told of the application's ports, `declared` what the containers say by their ports' names;
-    `past` are ranges, both ends included, in which connections do not reach the application through it.
+    `past` are ranges, both ends included, in which connections do not reach the application through it; they are in
+    order and do not overlap.
     """
 
     redirected: bool
@@ -140,7 +146,7 @@ def read_service(raw: dict[str, Any]) -> Service | None:
         namespace=text(raw, "metadata.namespace"),
         name=text(raw, "metadata.name"),
         addresses=tuple(dict.fromkeys(address(each, "spec.clusterIPs") for each in found if each not in ("", "None"))),
-        ports=tuple(_ports(raw, "spec.ports")),
+        ports=tuple(islice(_ports(raw, "spec.ports"), MAX_PORTS)),
     )
 
 
@@ -154,7 +160,7 @@ def read_slice(raw: dict[str, Any]) -> Slice | None:
         namespace=text(raw, "metadata.namespace"),
         name=text(raw, "metadata.name"),
         service=service,
-        ports=tuple(_ports(raw, "ports")),
+        ports=tuple(islice(_ports(raw, "ports"), MAX_PORTS)),
         places=tuple(
             (address(spelled, "endpoints.addresses"), value(each, "conditions.ready", bool, True))
             for each in maps(raw, "endpoints")  # unknown counts as ready, says the API
@@ -201,9 +207,9 @@ def _sidecar(raw: dict[str, Any]) -> Sidecar | None:
     redirect = named.get(REDIRECT)
     return Sidecar(
         redirected=redirect is not None,
-        speaks=tuple(_spoken(environment.get("DOORWARD_PORTS", ""))),
-        declared=tuple(_declared(containers)),
-        past=tuple(_past(redirect)) if redirect is not None else (),
+        speaks=tuple(islice(_spoken(environment.get("DOORWARD_PORTS", "")), MAX_PORTS)),
+        declared=tuple(islice(_declared(containers), MAX_PORTS)),
+        past=_merged(_past(redirect)) if redirect is not None else (),
     )
 
 
@@ -237,6 +243,20 @@ def _past(redirect: dict[str, Any]) -> Iterator[tuple[int, int]]:
             if each.strip():
                 first, _, last = each.strip().partition("-")
                 yield _number(first, flag), _number(last or first, flag)
+
+
+def _merged(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """The same ports in ranges that are in order and do not overlap. Raises ObjectRefused."""
+    given = sorted(islice(ranges, MAX_RANGES + 1))
+    if len(given) > MAX_RANGES:
+        raise ObjectRefused(f"{REDIRECT}: more than {MAX_RANGES} ranges of ports")
+    found: list[tuple[int, int]] = []
+    for first, last in given:
+        if found and first <= found[-1][1]:
+            found[-1] = found[-1][0], max(found[-1][1], last)
+        else:
+            found.append((first, last))
+    return tuple(found)
 
 
 def _number(spelled: str, path: str) -> int:

@@ -1,22 +1,25 @@
 """Which pod an address belongs to, and which of its ports can be called through its sidecar. PURE.
 
-An address that two pods have at the same time belongs to neither. What EndpointSlices say of a port adds it to those
-of the pod at that address, whoever wrote them, since the called side decides about each call; but what it speaks is
-said only by slices of the pod's own namespace.
+An address that two pods have at the same time belongs to neither. What EndpointSlices of the pod's own namespace say of
+a port adds it to those of the pod at that address; what others write there changes nothing about a pod.
 """
 
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Final
 
 from attrs import frozen
 
 from certs.spiffe import TrustDomain
 from control_plane.discovery.objects import Pod, Ports, ServicePort, Sidecar, Slice
+from control_plane.discovery.shares import MAX_ENDPOINTS, shares
 from control_plane.injector.application_ports import protocol_of_name
 from mesh.wire import Endpoint
 
-MAX_PORTS: Final = 256  # of one pod, its own first: anybody may write slices
+MAX_PORTS: Final = 256  # of one pod, what it says itself first
+MAX_SAID: Final = 4 * MAX_PORTS  # that slices say of one address
 HTTP: Final = ("http", "kubernetes.io/ws")
 """Application protocols that are HTTP/1.1; others are bytes to the mesh."""
 
@@ -24,8 +27,6 @@ AUTO: Final = "auto"
 
 Place = tuple[str, int]
 """Address and port."""
-_Said = tuple[str, ServicePort]
-"""What a slice says of a port, and the namespace of the slice."""
 
 
 @frozen
@@ -58,15 +59,22 @@ def protocol_of(port: ServicePort) -> str:
     return protocol_of_name(port.name)
 
 
-def endpoints_of(owned: Ownership, slices: Iterable[Slice], trust_domain: TrustDomain) -> dict[Place, Endpoint]:
-    """Every place where a redirected pod can be called."""
+def endpoints_of(
+    owned: Ownership, slices: Iterable[Slice], trust_domain: TrustDomain
+) -> tuple[dict[Place, Endpoint], frozenset[str]]:
+    """Every place where a redirected pod can be called, and the namespaces that have more than their share of them."""
     named = _named(owned, slices)
-    found: dict[Place, Endpoint] = {}
+    ports: dict[str, dict[int, str]] = {}
     for address, pod in owned.pods.items():
-        if (sidecar := meshed(pod)) is None or not sidecar.redirected:
-            continue
-        said = [each for own in pod.addresses for each in named.get(own, ())]
-        for port, protocol in _ports(pod, sidecar, said).items():
+        if (sidecar := meshed(pod)) is not None and sidecar.redirected:
+            said = [each for own in pod.addresses for each in named.get(own, ())]
+            ports[address] = _ports(sidecar, said)
+    spaces = {address: owned.pods[address].workload.namespace for address in ports}
+    most = shares(((spaces[address], len(each)) for address, each in ports.items()), MAX_ENDPOINTS)
+    found: dict[Place, Endpoint] = {}
+    for address, spoken in ports.items():
+        pod = owned.pods[address]
+        for port, protocol in islice(spoken.items(), most.get(spaces[address])):
             found[address, port] = Endpoint(
                 workload=str(pod.workload),
                 port=port,
@@ -76,7 +84,7 @@ def endpoints_of(owned: Ownership, slices: Iterable[Slice], trust_domain: TrustD
                 identity=str(pod.workload.in_domain(trust_domain)),
                 confirmed=True,
             )
-    return found
+    return found, frozenset(most)
 
 
 def meshed(pod: Pod) -> Sidecar | None:
@@ -84,25 +92,25 @@ def meshed(pod: Pod) -> Sidecar | None:
     return None if pod.host_network else pod.sidecar
 
 
-def _named(owned: Ownership, slices: Iterable[Slice]) -> Mapping[str, set[_Said]]:
-    """What slices say of the ports of each address that a pod has."""
-    named: defaultdict[str, set[_Said]] = defaultdict(set)
-    for each in slices:
-        said = {(each.namespace, port) for port in each.ports}
+def _named(owned: Ownership, slices: Iterable[Slice]) -> Mapping[str, set[ServicePort]]:
+    """What slices say of the ports of each address that a pod of their own namespace has."""
+    named: defaultdict[str, set[ServicePort]] = defaultdict(set)
+    for each in sorted(slices, key=lambda one: (one.namespace, one.name)):
         for address, _ in each.places:
-            if address in owned.pods:
-                named[address] |= said
+            pod = owned.pods.get(address)
+            if pod is not None and pod.workload.namespace == each.namespace and len(named[address]) < MAX_SAID:
+                named[address].update(each.ports)
     return named
 
 
-def _ports(pod: Pod, sidecar: Sidecar, said: Iterable[_Said]) -> dict[int, str]:
+def _ports(sidecar: Sidecar, said: Iterable[ServicePort]) -> dict[int, str]:
     """The pod's ports and what is spoken there: as its sidecar was told, else as slices or containers say."""
     spoken, declared = _by_port(sidecar.speaks), _by_port(sidecar.declared)
     by_slices: defaultdict[int, list[ServicePort]] = defaultdict(list)
-    for namespace, port in said:
-        by_slices[port.port] += [port] if namespace == pod.workload.namespace else []
-    own, named = {*spoken, *declared}, {port for port, neighbours in by_slices.items() if neighbours}
-    ordered = (*sorted(own), *sorted(named - own), *sorted(set(by_slices) - named - own))
+    for port in said:
+        by_slices[port.port].append(port)
+    own = {*spoken, *declared}
+    ordered = (*sorted(own), *sorted(by_slices.keys() - own))
     ports = [port for port in ordered if not _is_past(port, sidecar)]
     return {
         port: next(
@@ -137,4 +145,5 @@ def _agreed(protocols: Iterable[str]) -> str:
 
 
 def _is_past(port: int, sidecar: Sidecar) -> bool:
-    return any(first <= port <= last for first, last in sidecar.past)
+    index = bisect_right(sidecar.past, port, key=lambda each: each[0]) - 1
+    return index >= 0 and port <= sidecar.past[index][1]

@@ -33,6 +33,7 @@ from control_plane.store.errors import StoreError
 QUIET_SECONDS: Final = 0.1  # a rollout changes several objects at once
 SHARE: Final = 4  # times as long as the last resolution took is rested before the next: a fifth of one core at most
 RETRY_SECONDS: Final = 1.0
+OVER_LOGGED: Final = 20
 
 T = TypeVar("T")
 
@@ -58,6 +59,7 @@ class Discovery:
     namespaces: Watched[bool]
     _took: float = 0.0
     """Seconds of the last resolution."""
+    _over: frozenset[str] = frozenset()
 
     @classmethod
     def open(cls, watch: Watch, office: Office, discovered: Discovered) -> Self:
@@ -113,6 +115,7 @@ class Discovery:
     async def _show(self, resolved: Resolved) -> None:
         """Raises StoreError."""
         self.discovered.routes, self.discovered.complete = resolved.routes, True
+        self._say_over(resolved.over)
         platform = resolved.platform
         if await self.office.board.show(platform):
             self.office.metrics.platform_endpoints.set(len(platform.endpoints))
@@ -122,3 +125,13 @@ class Discovery:
                 "the cluster has changed",
                 extra=fields(endpoints=len(platform.endpoints), services=len(platform.services)),
             )
+
+    def _say_over(self, over: frozenset[str]) -> None:
+        self.office.metrics.platform_over.set(len(over))
+        if over - self._over:
+            log.warning(
+                "namespaces have more ports of pods and services, or places behind these, than there is room for: "
+                "something of each is left out",
+                extra=fields(namespaces=sorted(over)[:OVER_LOGGED]),
+            )
+        self._over = over

@@ -27,7 +27,7 @@ from tests.support.cluster_objects import endpoint_slice, namespace, pod, servic
 from tests.support.examples import examples
 
 PAYMENTS = WorkloadName("shop", "payments")
-OWN = ((15006, 15006), (15001, 15001), (15020, 15020))
+OWN = ((15001, 15001), (15006, 15006), (15020, 15020))
 SAMPLES: dict[str, tuple[Callable[[dict[str, Any]], object], dict[str, Any]]] = {
     "Pod": (keep_pod, pod("a", "10.0.0.1", "fd00::1", container_ports=[("metrics", 9090)])),
     "Service": (keep_service, service("payments", "10.96.0.1", "fd00:96::1")),
@@ -90,7 +90,7 @@ def test_what_the_injector_makes_of_a_pod_is_understood() -> None:
     kept = keep_pod(raw)
     assert kept is not None
     assert kept.sidecar == Sidecar(
-        True, ((8080, "http"), (3306, "tcp")), ((8080, "http"), (3306, "tcp")), (*OWN, (9000, 9000))
+        True, ((8080, "http"), (3306, "tcp")), ((8080, "http"), (3306, "tcp")), ((9000, 9000), *OWN)
     )
     raw = pod("a", "10.0.0.1", ports=None)
     raw["metadata"]["annotations"] = {"doorward.dev/redirect": "disabled"}

@@ -1,8 +1,10 @@
 """Who can be called where, and who must answer: an identity is that of the pod which owns the address, by every law."""
 
 import random
+import time
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,7 +23,8 @@ from control_plane.discovery.objects import (
 from control_plane.discovery.ownership import MAX_PORTS
 from control_plane.discovery.platform import Backend, Standing
 from control_plane.discovery.resolve import Objects, Resolved, resolve
-from mesh.wire import Endpoint
+from control_plane.discovery.shares import MAX_ENDPOINTS, MAX_SERVICE_PORTS
+from mesh.wire import Endpoint, Snapshot
 from mesh.wire import Service as VirtualService
 from tests.support.cluster_objects import endpoint_slice, pod, service
 from tests.support.examples import examples
@@ -112,13 +115,13 @@ def test_what_the_sidecar_really_speaks_wins_and_then_what_says_most(
     assert found.platform.services[0].protocol == spoken
 
 
-def test_slices_of_other_namespaces_add_ports_and_say_nothing_of_what_is_spoken() -> None:
+def test_slices_of_other_namespaces_change_nothing_about_a_pod() -> None:
     own = endpoint_slice("one", "10.0.0.1", ports=[{"port": 8080, "appProtocol": "http"}])
     foreign = endpoint_slice(
         "x", "10.0.0.1", namespace="x", ports=[{"port": each, "appProtocol": "tcp"} for each in (8080, 1)]
     )
     found = resolved(pod("a", "10.0.0.1", ports=""), own, foreign)
-    assert found.platform.endpoints == (endpoint("10.0.0.1", 1), endpoint("10.0.0.1", 8080, "http"))
+    assert found.platform.endpoints == (endpoint("10.0.0.1", 8080, "http"),)
 
 
 def test_ports_that_do_not_go_through_the_sidecar_are_no_endpoints() -> None:
@@ -130,14 +133,13 @@ def test_ports_that_do_not_go_through_the_sidecar_are_no_endpoints() -> None:
 
 
 def test_whoever_writes_slices_cannot_grow_a_pod_without_end() -> None:
-    mine = endpoint_slice("one", "10.0.0.1", ports=[{"port": 60000}])
-    foreign = [
-        endpoint_slice(f"x{n}", "10.0.0.1", namespace="x", ports=[{"port": n * 100 + each} for each in range(1, 101)])
+    many = [
+        endpoint_slice(f"x{n}", "10.0.0.1", ports=[{"port": n * 100 + each} for each in range(1, 101)])
         for n in range(6)
     ]
-    found = {each.port for each in resolved(pod("a", "10.0.0.1"), mine, *foreign).platform.endpoints}
+    found = {each.port for each in resolved(pod("a", "10.0.0.1"), *many).platform.endpoints}
     assert len(found) == MAX_PORTS
-    assert {8080, 60000} <= found
+    assert 8080 in found
 
 
 # Services
@@ -228,6 +230,55 @@ def test_whoever_has_many_pods_cannot_make_a_service_that_no_snapshot_holds(monk
     found = resolved(*many, service("payments", "10.96.0.1"), endpoint_slice("one", *addresses_))
     assert [len(each.backends) for each in found.platform.services] == [3]
     assert len(found.routes[0].backends) == 5
+
+
+# What one namespace's users can make grow
+
+EVIL = "evil"
+
+
+def victim(found: Resolved) -> tuple[list[Endpoint], list[VirtualService]]:
+    """What is told of the namespace `shop`."""
+    endpoints = [each for each in found.platform.endpoints if each.workload.startswith("shop/")]
+    return endpoints, [each for each in found.platform.services if each.name.startswith("shop/")]
+
+
+def test_very_many_objects_of_one_namespace_leave_room_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pods of many ports, services of many ports, and slices that put every pod behind each of them."""
+    monkeypatch.setattr("control_plane.discovery.ownership.MAX_ENDPOINTS", 100)
+    monkeypatch.setattr("control_plane.discovery.resolve.MAX_SERVICE_PORTS", 100)
+    monkeypatch.setattr("control_plane.discovery.resolve.MAX_BACKENDS_OF_NAMESPACE", 500)
+    shop = pod("a", "10.0.0.1"), service("payments", "10.96.0.1"), endpoint_slice("one", "10.0.0.1")
+    addresses_ = [f"10.1.0.{number}" for number in range(1, 31)]
+    own = [(f"p{number}", number) for number in range(1, 21)]
+    pods_ = [pod(each, each, namespace=EVIL, container_ports=own) for each in addresses_]
+    spelled = [{"name": f"p{number}", "port": number} for number in range(1, 51)]
+    virtual = [f"10.97.0.{number}" for number in range(1, 11)]
+    services = [service(each, each, namespace=EVIL, ports=spelled) for each in virtual]
+    slices = [endpoint_slice(each, "10.0.0.1", *addresses_, of=each, namespace=EVIL, ports=spelled) for each in virtual]
+    found = resolved(*shop, *pods_, *services, *slices, labelled=("shop", EVIL))
+    assert victim(found) == victim(resolved(*shop))
+    assert (found.over, resolved(*shop).over) == ({EVIL}, set())
+    assert len(found.platform.endpoints) <= 100 + 1
+    assert len(found.platform.services) <= 100 + 1
+    assert sum(len(route.backends) for route in found.routes) <= 500 + 1
+    assert {each.address for each in found.platform.endpoints} == {"10.0.0.1", *addresses_}, "all stay in the mesh"
+    assert {each.addresses[0] for each in found.platform.services} == {"10.96.0.1", *virtual}
+
+
+def test_what_may_be_told_of_four_namespaces_fits_into_a_snapshot() -> None:
+    limits = {each.name: each.validator for each in attrs.fields(Snapshot)}
+    assert limits["endpoints"].max_length > 4 * MAX_ENDPOINTS
+    assert limits["services"].max_length > 4 * MAX_SERVICE_PORTS
+
+
+def test_a_pod_of_very_many_ports_and_exceptions_costs_a_moment() -> None:
+    ports_ = ",".join(f"{number}/tcp" for number in range(1, 20_001))
+    past = ",".join(f"{number}-{number + 30_000}" for number in range(1, 4000))
+    began = time.process_time()
+    found = resolved(pod("a", "10.0.0.1", ports=ports_, past=past))
+    assert time.process_time() - began < 2
+    assert found.platform.endpoints == ()
 
 
 # Laws
