@@ -188,10 +188,14 @@ async def test_connections_that_end_at_once_are_never_made_in_a_hurry(
         return ended if "watch=true" in asked.path else listed(1)
 
     server.answer = answer
-    async with server.api() as api:
-        with trio.move_on_after(0.8):  # the pauses are at least 125, 250 and 500 ms
-            await Watched(api, "/api/v1/things", value).run()
-    assert 2 <= paths(server).count("watch") <= 3
+    began = trio.current_time()
+    async with server.api() as api, trio.open_nursery() as nursery:
+        nursery.start_soon(Watched(api, "/api/v1/things", value).run)
+        with trio.fail_after(SECONDS):
+            while paths(server).count("watch") < 4:
+                await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+    assert trio.current_time() - began >= sum((0.125, 0.25, 0.5)), "the least that three pauses take"
 
 
 LEAVES, RETURNS = 5.0, 605.0
