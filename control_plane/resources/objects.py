@@ -25,12 +25,17 @@ PLURALS: Final[Mapping[str, str]] = {
 APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 MAX_DEPTH: Final = 16
 """Maps and lists within each other; a policy has 5."""
+MAX_BYTES: Final = 128 * 1024
+"""Of one document in JSON: reading it, keeping its history and sending it to sidecars costs in proportion."""
 _ASIDE: Final = ("metadata", "status")
 
 
 @frozen
 class ClusterObject:
-    """One object: `content` is its policy document, `status` what it says there now; `version` its resourceVersion."""
+    """One object: `content` is its policy document, `status` what it says there now; `version` its resourceVersion.
+
+    Of one that is larger than MAX_BYTES, `too_large` is how many it has, and the content is left out.
+    """
 
     kind: str
     namespace: str
@@ -40,6 +45,7 @@ class ClusterObject:
     version: str
     content: Mapping[str, Any]
     status: Mapping[str, Any]
+    too_large: int = 0
 
     @property
     def key(self) -> PolicyKey:
@@ -63,6 +69,9 @@ def kept(kind: str, item: dict[str, Any]) -> ClusterObject:
     metadata = item["metadata"]
     rest = {key: value for key, value in item.items() if key not in _ASIDE}
     document = {"apiVersion": API_VERSION, "kind": kind, **_with_nulls(rest, _applied(metadata))}
+    size = len(json.dumps(document))
+    if size > MAX_BYTES:
+        document = {"apiVersion": API_VERSION, "kind": kind}
     document["metadata"] = {"name": metadata["name"], "namespace": metadata.get("namespace", "")}
     status = item.get("status")
     return ClusterObject(
@@ -74,6 +83,7 @@ def kept(kind: str, item: dict[str, Any]) -> ClusterObject:
         version=str(metadata.get("resourceVersion", "")),
         content=document,
         status=status if isinstance(status, dict) else {},
+        too_large=size if size > MAX_BYTES else 0,
     )
 
 

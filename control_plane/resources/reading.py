@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from attrs import frozen
 
 from control_plane.policies import documents_of
-from control_plane.resources.objects import ClusterObject
+from control_plane.resources.objects import MAX_BYTES, ClusterObject
 from control_plane.store.records import Document, PolicyKey
 from mesh.policy import Document as Source
 from mesh.policy import Fault, PolicyFaults, read_policies
@@ -25,8 +25,12 @@ Readings = Mapping[PolicyKey, Reading]
 
 def read(found: ClusterObject) -> Reading:
     """Read one object."""
+    source = f"{found.kind} {found.namespace}/{found.name}"
+    if found.too_large:
+        message = f"has {found.too_large} bytes as JSON, more than {MAX_BYTES}: make several policies of it"
+        return Reading(found, None, (Fault(source, 0, "", message),))
     try:
-        policies = read_policies([Source(f"{found.kind} {found.namespace}/{found.name}", 0, found.content)])
+        policies = read_policies([Source(source, 0, found.content)])
     except PolicyFaults as error:
         return Reading(found, None, error.faults)
     (document,) = documents_of(policies)
@@ -46,4 +50,9 @@ def _reread(found: ClusterObject, before: Reading | None) -> Reading:
 
 def _same(one: ClusterObject, other: ClusterObject) -> bool:
     """The generation is not enough: kubectl's annotation is metadata, and counts for nulls."""
-    return (one.uid, one.generation, one.content) == (other.uid, other.generation, other.content)
+    return (one.uid, one.generation, one.content, one.too_large) == (
+        other.uid,
+        other.generation,
+        other.content,
+        other.too_large,
+    )

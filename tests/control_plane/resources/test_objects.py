@@ -1,13 +1,14 @@
 """What is remembered of an object, and that nothing that was written silently disappears (law 11)."""
 
 import json
+import time
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from control_plane.resources.objects import APPLIED, MAX_DEPTH, kept
+from control_plane.resources.objects import APPLIED, MAX_BYTES, MAX_DEPTH, kept
 from control_plane.resources.reading import read
 from tests.support.stores import document
 
@@ -94,3 +95,14 @@ def test_whatever_stands_in_an_object_is_a_document_or_faults(spec: Any, applied
     found = kept("AllowPolicy", item({"spec": applied}, spec=spec, status=status))
     reading = read(found)
     assert (reading.document is None) == bool(reading.faults)
+
+
+def test_a_vast_object_is_refused_before_anybody_reads_it() -> None:
+    addresses = [f"10.{number // 250}.{number % 250}.0/24" for number in range(20_000)]
+    spec = {"to": {"workload": "a"}, "from": [{"unauthenticated": True, "addresses": addresses}]}
+    began = time.process_time()
+    (fault,) = faults(item(spec=spec))
+    assert time.process_time() - began < 1, "others' policies wait meanwhile"
+    assert f"bytes as JSON, more than {MAX_BYTES}: make several policies of it" in fault
+    assert addresses[1] not in str(kept("AllowPolicy", item(spec=spec)))
+    assert faults(item(spec={**spec, "from": [{"unauthenticated": True, "addresses": addresses[:2000]}]})) == []
