@@ -26,7 +26,7 @@ REQUEST_SECONDS: Final = 30.0
 SILENCE_SECONDS: Final = 150.0  # API servers send bookmarks about once a minute
 REQUESTS: Final = 16
 BODY_BYTES: Final = 64 * 1024 * 1024
-EVENT_BYTES: Final = 8 * 1024 * 1024  # an object has at most 1.5 MiB in etcd
+EVENT_BYTES: Final = 16 * 1024 * 1024  # an object has at most 1.5 MiB in etcd, and JSON may write six for a byte
 TOKEN_BYTES: Final = 16 * 1024
 USER_AGENT: Final = f"doorward/{version('doorward')}"  # once: finding the version reads files
 IN_THREAD_BYTES: Final = 256 * 1024  # parsing more than this would hold up everybody else
@@ -63,7 +63,8 @@ class Events:
                 if self._buffer.strip():
                     raise ApiStrange("the watch ended within an event") from None
                 raise
-        return _event(self._lines.pop())
+        line = self._lines.pop()
+        return await trio.to_thread.run_sync(_event, line) if len(line) > IN_THREAD_BYTES else _event(line)
 
     def _take(self, chunk: bytes) -> None:
         self._buffer += chunk

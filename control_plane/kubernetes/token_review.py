@@ -25,6 +25,7 @@ POD_NAME: Final = "authentication.kubernetes.io/pod-name"
 POD_UID: Final = "authentication.kubernetes.io/pod-uid"
 
 DETAIL_CHARACTERS: Final = 300
+BEGINNING: Final = 20  # characters by which a token is known whose end was cut off
 
 
 class ReviewRefused(Exception):
@@ -91,7 +92,7 @@ class TokenReviewer:
             except ReviewRefused as refusal:
                 if refusal.code == "token_not_authenticated" and _is_for_others(token, self._audience):
                     raise _wrong_audience(self._audience) from refusal
-                refusal.detail = refusal.detail.replace(token, "…")
+                refusal.detail = _without(token, refusal.detail)
                 raise
         raise ReviewRefused("attestation_unavailable", f"the API server gave no answer within {self._seconds:g} s")
 
@@ -107,8 +108,14 @@ class TokenReviewer:
             raise ReviewRefused(
                 "attestation_unavailable",
                 "the control plane cannot ask the cluster's API server about the token: try again",
-                str(error).replace(token, "…")[:DETAIL_CHARACTERS],
+                _without(token, str(error))[:DETAIL_CHARACTERS],
             ) from error
+
+
+def _without(token: str, text: str) -> str:
+    """The text without the token, also where it was cut within."""
+    before, found, _ = text.replace(token, "…").partition(token[:BEGINNING])
+    return before + "…" if found else before
 
 
 def _object(outer: Any, name: str) -> dict[str, Any]:

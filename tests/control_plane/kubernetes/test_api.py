@@ -209,6 +209,14 @@ async def test_an_event_beyond_the_limit_is_not_read(
             await anext(events)
 
 
+async def test_the_largest_object_is_an_event_of_its_own(server: ApiServer, answers: list[Answer]) -> None:
+    """1.5 MiB in etcd, of characters for which Go writes six bytes each."""
+    vast = b"\\u003c" * (3 * 1024 * 512)
+    answers[:] = [(200, b'{"type": "ADDED", "object": {"x": "' + vast + b'"}}\n')]
+    async with server.api() as api, api.watch("/api/v1/pods") as events:
+        assert (await anext(events))["object"] == {"x": "<" * (3 * 1024 * 512)}
+
+
 async def test_a_refused_watch_is_a_refusal(server: ApiServer, answers: list[Answer]) -> None:
     answers[:] = [(403, FORBIDDEN)]
     async with server.api() as api:

@@ -178,6 +178,17 @@ async def test_what_the_token_says_of_itself_explains_no_more_than_its_audience(
     assert refusal_.detail == "[invalid bearer token …, expired]"
 
 
+@pytest.mark.parametrize("status", [201, 500])
+async def test_a_token_in_the_answer_is_left_out_also_where_the_answer_is_cut(tmp_path: Path, status: int) -> None:
+    token = token_for("doorward", "x" * 600)
+    said = f"what comes before {token}"
+    answer = refused(said) if status == 201 else {"kind": "Status", "message": said}
+    async with reviewer(tmp_path, lambda _: (status, answer)) as (_, asks):
+        refusal_ = await refusal(asks, token)
+    assert "what comes before" in refusal_.detail
+    assert token[:30] not in refusal_.detail
+
+
 def forbidden(asked: Asked) -> Answer:
     return 403, {"kind": "Status", "reason": "Forbidden", "message": f"cannot create {asked.body['spec']['token']}"}
 
