@@ -47,8 +47,8 @@ async def running(settings: ControlPlaneSettings) -> AsyncIterator[Running]:
 
 async def asked(settings: ControlPlaneSettings, places: Running, name: str, **request: Any) -> dict[str, Any]:
     """The response to a review, by a webhook that proves to be `name`."""
-    assert places.injector is not None
-    host, _, port = places.injector.rpartition(":")
+    assert places.injector_listen is not None
+    host, _, port = places.injector_listen.rpartition(":")
     context = ssl.create_default_context(cafile=str(settings.state / "root.pem"))
     context.set_alpn_protocols(["http/1.1"])
     plain = await trio.open_tcp_stream(host, int(port))
@@ -78,7 +78,7 @@ async def test_without_an_api_server_pods_are_injected_all_the_same(
 ) -> None:
     settings = with_config(settings, tmp_path, "image: registry.example/sidecar:1\n")
     async with running(settings) as places:
-        assert json.loads((settings.state / "run.json").read_text())["injector_listen"] == places.injector
+        assert json.loads((settings.state / "run.json").read_text())["injector_listen"] == places.injector_listen
         response = await asked(settings, places, "doorward-injector.mesh.svc", **created())
     assert response["allowed"], response
     assert "patch" in response
@@ -95,7 +95,7 @@ async def test_the_name_in_its_certificate_can_be_given(settings: ControlPlaneSe
 async def test_without_an_address_there_is_no_webhook(settings: ControlPlaneSettings) -> None:
     kubernetes = evolve(settings.kubernetes, injector_listen=None)
     async with running(evolve(settings, kubernetes=kubernetes)) as places:
-        assert places.injector is None
+        assert places.injector_listen is None
 
 
 async def test_a_file_that_cannot_be_used_ends_the_start_with_its_faults(
