@@ -106,7 +106,7 @@ class ControlLink:
         svid = self._identity.usable()
         channel = await self._control_plane.connect(svid, self._identity.roots())
         try:
-            await self._greet(channel)
+            await self._greet(channel, svid)
             if svid is None:
                 await self._enrol(channel)
             else:
@@ -115,9 +115,15 @@ class ControlLink:
             with trio.move_on_after(1, shield=True):
                 await channel.aclose()
 
-    async def _greet(self, channel: Channel) -> None:
-        await channel.send(self._hello, self._limits.control_timeout)
-        match await self._answer(channel):
+    async def _greet(self, channel: Channel, svid: Svid | None) -> None:
+        try:
+            await channel.send(self._hello, self._limits.control_timeout)
+            answer = await self._answer(channel)
+        except LinkFailed as failure:
+            if svid is not None and failure.code == "lost":  # a reset overtakes the alert that says so
+                raise LinkFailed("refused", f"{failure}, before a word: the certificate may be refused") from None
+            raise
+        match answer:
             case Hello(version=version, software=software):
                 log.debug("control plane greets", version=version, software=software)
                 if version != PROTOCOL_VERSION:

@@ -392,10 +392,13 @@ async def test_a_fault_of_our_own_in_the_link_is_logged_and_tried_again(
     await world.until(lambda: world.count("control_link_up"), 60)
 
 
-async def test_a_certificate_that_tls_refuses_is_replaced_by_the_token(world: World, mock_clock: Clock) -> None:
+@pytest.mark.parametrize("abruptly", [False, True])
+async def test_a_certificate_that_tls_refuses_is_replaced_by_the_token(
+    world: World, mock_clock: Clock, *, abruptly: bool
+) -> None:
     await world.until(lambda: not world.readiness.missing(), 5)
     svid = world.mesh.svid
-    world.way.refuses = svid
+    world.way.refuses, world.way.abruptly = svid, abruptly
     await world.simulator.links[-1].stream.aclose()
     await world.until(lambda: world.mesh.svid is not svid, 60)
     assert world.count("control_links_total", outcome="refused") == 1

@@ -166,12 +166,17 @@ class InMemory:
     nursery: trio.Nursery
     attempts: list[float] = field(factory=list)
     refuses: Svid | None = None  # as TLS refuses a certificate whose root is gone
+    abruptly: bool = False  # with a reset, which overtakes the alert
 
     async def connect(self, svid: Svid | None, learnt: TrustBundle | None) -> Channel:
         self.attempts.append(trio.current_time())
         if self.simulator.away:
             raise LinkFailed("unreachable", "the control plane is away")
         if svid is not None and svid is self.refuses:
+            if self.abruptly:
+                ours, theirs = trio.testing.memory_stream_pair()
+                await theirs.aclose()
+                return Channel(ours, self.simulator.pki.bundle)
             raise LinkFailed("refused", "unknown ca")
         ours, theirs = trio.testing.memory_stream_pair()
         self.nursery.start_soon(self.simulator.hold, Link(theirs, svid.id if svid else None))
