@@ -12,8 +12,8 @@ import trio
 
 from transport.errors import CannotAccept
 from transport.places import Places
+from transport.sockets import PAUSE_SECONDS
 
-PAUSE_SECONDS: Final = 0.1  # after the process ran out of descriptors: closing connections brings some back
 BACKLOG: Final = 1024
 
 Handler = Callable[[trio.socket.SocketType], Awaitable[None]]

@@ -10,7 +10,7 @@ import trio
 
 from transport.errors import ConnectFailed, ConnectRefused, ConnectTimeout, ConnectUnreachable
 from transport.plain import PlainStream
-from transport.sockets import Peername, plain_address
+from transport.sockets import PAUSE_SECONDS, Peername, plain_address
 
 _IP_BIND_ADDRESS_NO_PORT: Final = 24  # linux/in.h: the port is chosen at connect, for each destination anew
 
@@ -61,7 +61,8 @@ async def dial(
     """Connect to an IP address or host name within `deadline` seconds, trying each address of a name in turn.
 
     `source` is the local IP address to connect from, the kernel's choice where it is None; `dialled` is told of the
-    connection, and for the one who accepts it in this process what it is `meant` for. Raises ConnectRefused,
+    connection, and for the one who accepts it in this process what it is `meant` for. Where the process may open no
+    more files it waits, within the deadline, until it may again. Raises ConnectRefused,
     ConnectTimeout or ConnectUnreachable; the error of the last address tried.
     """
     with trio.move_on_after(deadline):
@@ -86,7 +87,7 @@ async def _resolve(address: str, port: int) -> list[tuple[int, tuple[Any, ...]]]
 async def _connect(
     family: int, target: tuple[Any, ...], source: str | None, dialled: Dialled | None, meant: Peername | None
 ) -> trio.socket.SocketType:
-    raw = socket.socket(family, socket.SOCK_STREAM)
+    raw = await _socket(family)
     raw.setblocking(False)
     sock = trio.socket.from_stdlib_socket(raw)
     try:
@@ -106,6 +107,17 @@ async def _connect(
         sock.close()
         raise
     return sock
+
+
+async def _socket(family: int) -> socket.socket:
+    """A new TCP socket; where the process may open no more files, once it may again."""
+    while True:
+        try:
+            return socket.socket(family, socket.SOCK_STREAM)
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+        await trio.sleep(PAUSE_SECONDS)
 
 
 def _translated(error: OSError, address: str, port: int) -> ConnectFailed:

@@ -14,6 +14,8 @@ KEEPALIVE_IDLE: Final = 60
 KEEPALIVE_INTERVAL: Final = 10
 KEEPALIVE_PROBES: Final = 3
 
+PAUSE_SECONDS: Final = 0.1  # after the process ran out of descriptors: closing connections brings some back
+
 _RESET = struct.pack("ii", 1, 0)
 _DELIVER = struct.pack("ii", 0, 0)
 

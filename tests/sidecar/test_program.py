@@ -23,7 +23,7 @@ from mesh.wire import Announce
 from sidecar.view import ALPN_TCP
 from tests.support.simulator import TOKEN, Simulator, allow, snapshot
 from transport import TlsStream, dial
-from transport.accept import PAUSE_SECONDS
+from transport.sockets import PAUSE_SECONDS
 
 PROGRAM = Path(sys.executable).parent / "doorward-sidecar"
 

@@ -3,6 +3,9 @@
 import json
 import os
 import re
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,23 @@ def _line(text: str) -> dict[str, Any]:
 def descriptors(process: Process) -> int:
     """Descriptors that the process has open now."""
     return len(os.listdir(f"/proc/{process.popen.pid}/fd"))  # noqa: PTH208  # one call, and it may vanish under it
+
+
+@contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    """For the block this process can open nothing more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken: list[int] = []
+    with suppress(OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 1, hard))  # noqa: PTH208
+        while True:
+            taken.append(os.dup(0))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for descriptor in taken:
+            os.close(descriptor)
 
 
 @frozen

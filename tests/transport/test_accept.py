@@ -1,18 +1,17 @@
 """The accept loop outlives whatever its handlers do, and never holds more connections than it has places."""
 
 import errno
-import os
-import resource
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import pytest
 import trio
 import trio.testing
 
+from tests.support.processes import no_descriptor_left
 from transport import CannotAccept, Handler, Places, dial, listen, listen_on_both, serve
-from transport.accept import PAUSE_SECONDS
+from transport.sockets import PAUSE_SECONDS
 
 
 @asynccontextmanager
@@ -89,30 +88,15 @@ async def test_running_out_of_descriptors_is_a_pause_not_an_end() -> None:
 
     async with serving(answer) as (port, errors):
         caller = socket.socket()
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (caller.fileno() + 1, hard))
-        try:
-            held = take_every_descriptor()
+        with no_descriptor_left():
             caller.connect(("127.0.0.1", port))
             await trio.sleep(2.5 * PAUSE_SECONDS)
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        for descriptor in held:
-            os.close(descriptor)
         caller.settimeout(5)
         assert await trio.to_thread.run_sync(caller.recv, 4) == b"fine"
         caller.close()
     (error,) = errors  # said once, not at every attempt
     assert isinstance(error, CannotAccept)
     assert error.errno == errno.EMFILE
-
-
-def take_every_descriptor() -> list[int]:
-    taken = []
-    with suppress(OSError):
-        while True:
-            taken.append(os.dup(0))
-    return taken
 
 
 async def test_one_port_is_taken_on_both_ip_versions_or_on_none() -> None:

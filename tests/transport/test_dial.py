@@ -5,8 +5,17 @@ import socket
 import pytest
 import trio
 
-from transport import ConnectRefused, ConnectTimeout, ConnectUnreachable, Dialled, dial, original_destination
-from transport.sockets import Peername, is_own
+from tests.support.processes import no_descriptor_left
+from transport import (
+    ConnectRefused,
+    ConnectTimeout,
+    ConnectUnreachable,
+    Dialled,
+    PlainStream,
+    dial,
+    original_destination,
+)
+from transport.sockets import PAUSE_SECONDS, Peername, is_own
 
 
 async def free_port() -> int:
@@ -35,6 +44,21 @@ async def test_nobody_answers() -> None:
             await dial("127.0.0.1", full.getsockname()[1], deadline=0.2)
         for caller in held:
             caller.close()
+
+
+async def test_where_no_descriptor_is_left_it_waits_for_one() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        dialled: list[PlainStream] = []
+
+        async def call() -> None:
+            dialled.append(await dial(*listening.getsockname(), deadline=60))
+
+        async with trio.open_nursery() as nursery:
+            with no_descriptor_left():
+                nursery.start_soon(call)
+                await trio.sleep(2.5 * PAUSE_SECONDS)
+                assert dialled == []
+        await dialled[0].aclose()
 
 
 @pytest.mark.parametrize("address", ["no.such.name.invalid", "a" * 300, "", "1.2.3.4.5"])
