@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+WORKERS := $(shell expr $$(nproc) \* 3 / 2) # of `make test`: many of its tests wait for processes
 
 .PHONY: help demo test test-slow test-image test-kubernetes kubernetes-assets sbom fuzz check format lock peers clean
 .DEFAULT_GOAL := help
@@ -22,7 +23,7 @@ demo: $(READY) ## run the mesh on this machine and watch it work (ONCE=1: once, 
 	@$(BIN)/python -m examples.demo $(if $(ONCE),--once)
 
 test: $(READY) ## run every test that this machine can run
-	$(BIN)/python -m pytest --numprocesses=auto
+	$(BIN)/python -m pytest --numprocesses=$(WORKERS)
 	@echo "left out: make test-slow (load and faults, minutes), make test-kubernetes (a real API server; Go, root), make test-image (debootstrap, root)"
 
 test-slow: $(READY) ## what takes minutes: load, faults and floods against live processes
