@@ -21,6 +21,7 @@
     program         opens all of the above in order, runs it in one nursery, closes it in reverse
     observe         /ready, /live and /metrics over plain HTTP
     web             what admin and observe have in common: HTTP with bounded connections
+    tls_streams     the TLS streams beneath it, for operators and for API servers
     metrics, log    what is counted, and the program's own JSON lines
 
 Data flows in at two doors and out at one. Policies: file -> policies -> cli -> admin -> store. Sidecars: link ->

@@ -27,12 +27,11 @@ from control_plane.push.ending import Ending
 from control_plane.push.handshake import shake_hands
 from control_plane.settings import Limits
 from control_plane.store.errors import StoreError
+from control_plane.tls_streams import ALPN, TlsStreams
 from control_plane.web import Web
 from transport import Budget, OverBudget, Places, TlsStream
 
-ALPN = b"http/1.1"
 PATIENCE = 60.0  # seconds for a request, and between two on one connection
-GOODBYE_SECONDS = 0.5
 RENEW = "get a new one with `doorward operator create`, as another operator or at the control plane's own socket"
 
 log = logging.getLogger("doorward.operators")
@@ -60,7 +59,7 @@ class OperatorsDoor:
     _web: Web = field(init=False)
     _unauthenticated: Budget = field(init=False)
     _places: Places = field(init=False)
-    _open: set[TlsStream] = field(init=False, factory=set)
+    _streams: TlsStreams = field(init=False, factory=TlsStreams)
 
     def __attrs_post_init__(self) -> None:
         limits = self.limits
@@ -71,32 +70,21 @@ class OperatorsDoor:
         self._places = Places(places + limits.unauthenticated_links)
 
     async def serve(self, listeners: Sequence[trio.SocketListener]) -> None:
-        """Accept until cancelled. Who does not read its answer then is cut off: the program's end waits for nobody."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._web.accept, listeners, self._handle, self._places)
-            try:
-                await trio.sleep_forever()
-            finally:
-                for stream in [*self._open]:
-                    stream.abort()
+        """Accept until cancelled."""
+        await self._streams.accept(self._web, listeners, self._handle, self._places)
 
     async def _handle(self, sock: trio.socket.SocketType) -> None:
-        stream = TlsStream(sock, self.backend.authority.server_context(ALPN), server_side=True)
-        address = stream.peername[0]
-        self._open.add(stream)
-        try:
-            with self._unauthenticated.claim(address):
-                await shake_hands(stream, ALPN, seconds=self.limits.handshake_timeout, wanted="a doorward command")
-                operator = self._operator(stream)
-            await self._web.answer(stream, sock, {"caller": operator}, self._places)
-        except OverBudget as error:
-            self._refused("over_budget", str(error), address)
-        except Ending as ending:
-            self._refused(ending.reason, str(ending), address)
-        finally:
-            self._open.discard(stream)
-            with trio.move_on_after(GOODBYE_SECONDS, shield=True):
-                await stream.aclose()
+        async with self._streams.over(sock, self.backend.authority.server_context(ALPN)) as stream:
+            address = stream.peername[0]
+            try:
+                with self._unauthenticated.claim(address):
+                    await shake_hands(stream, ALPN, seconds=self.limits.handshake_timeout, wanted="a doorward command")
+                    operator = self._operator(stream)
+                await self._web.answer(stream, sock, {"caller": operator}, self._places)
+            except OverBudget as error:
+                self._refused("over_budget", str(error), address)
+            except Ending as ending:
+                self._refused(ending.reason, str(ending), address)
 
     def _operator(self, stream: TlsStream) -> Operator:
         """Whose connection it is. Raises Ending."""

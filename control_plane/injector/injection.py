@@ -13,10 +13,11 @@ from control_plane.injector.review import review
 from control_plane.injector.serving_certificate import Serving
 from control_plane.injector.settings import InjectorSettings
 from control_plane.injector.settings_file import load_settings
-from control_plane.injector.webhook import ALPN, Webhook
+from control_plane.injector.webhook import Webhook
 from control_plane.kubernetes.api import KubernetesApi
 from control_plane.push.office import Office
 from control_plane.settings import KubernetesSettings
+from control_plane.tls_streams import ALPN
 
 SERVICE = "doorward-injector"
 

@@ -27,15 +27,13 @@ from control_plane.metrics import Metrics
 from control_plane.push.ending import Ending
 from control_plane.push.handshake import shake_hands
 from control_plane.settings import Limits
+from control_plane.tls_streams import ALPN, TlsStreams
 from control_plane.web import Web
-from transport import Places, TlsStream
+from transport import Places
 
-ALPN = b"http/1.1"
-"""API servers offer no other for webhooks, so that their requests spread over several of them."""
 PATH = "/inject"
 PATIENCE = 120.0  # seconds between two requests: API servers close idle connections after 90 s, and are to be the first
 BODY_SECONDS = 10.0  # API servers give up by then
-GOODBYE_SECONDS = 0.5
 MAX_BODY_BYTES = 4 * 1024 * 1024
 """API servers take objects of at most 3 MiB."""
 LARGE_BYTES = 256 * 1024
@@ -69,7 +67,7 @@ class Webhook:
     _places: Places = field(init=False)
     _large: trio.Semaphore = field(init=False, factory=lambda: trio.Semaphore(LARGE_AT_ONCE))
     _threads: trio.CapacityLimiter = field(init=False, factory=lambda: trio.CapacityLimiter(REVIEWS_AT_ONCE))
-    _open: set[TlsStream] = field(init=False, factory=set)
+    _streams: TlsStreams = field(init=False, factory=TlsStreams)
 
     def __attrs_post_init__(self) -> None:
         places = self.limits.injector_connections
@@ -77,32 +75,21 @@ class Webhook:
         self._places = Places(places)
 
     async def serve(self, listeners: Sequence[trio.SocketListener]) -> None:
-        """Accept until cancelled. Who does not read its answer then is cut off: the program's end waits for nobody."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._web.accept, listeners, self._handle, self._places)
-            try:
-                await trio.sleep_forever()
-            finally:
-                for stream in [*self._open]:
-                    stream.abort()
+        """Accept until cancelled."""
+        await self._streams.accept(self._web, listeners, self._handle, self._places)
 
     async def _handle(self, sock: trio.socket.SocketType) -> None:
         context = self.serving.context()
-        stream = TlsStream(sock, context, server_side=True)
-        self._open.add(stream)
-        try:
-            with self._places.idle() as place:
-                await shake_hands(stream, ALPN, seconds=self.limits.handshake_timeout, wanted="an API server")
-            if place.cancelled_caught:
-                raise Ending("gave_way", "its place was given to a newcomer: it had not finished its handshake")
-            state = {"address": stream.peername[0], "shown": context}
-            await self._web.answer(stream, sock, state, self._places)
-        except Ending as ending:
-            self._note(ending.reason, str(ending), stream.peername[0], "refused a connection")
-        finally:
-            self._open.discard(stream)
-            with trio.move_on_after(GOODBYE_SECONDS, shield=True):
-                await stream.aclose()
+        async with self._streams.over(sock, context) as stream:
+            try:
+                with self._places.idle() as place:
+                    await shake_hands(stream, ALPN, seconds=self.limits.handshake_timeout, wanted="an API server")
+                if place.cancelled_caught:
+                    raise Ending("gave_way", "its place was given to a newcomer: it had not finished its handshake")
+                state = {"address": stream.peername[0], "shown": context}
+                await self._web.answer(stream, sock, state, self._places)
+            except Ending as ending:
+                self._note(ending.reason, str(ending), stream.peername[0], "refused a connection")
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI application."""

@@ -13,10 +13,11 @@ from attrs import define, field
 from certs.spiffe import TrustDomain
 from control_plane.authority import IssuingAuthority, open_authority
 from control_plane.injector.serving_certificate import Serving
-from control_plane.injector.webhook import ALPN, Review, Webhook
+from control_plane.injector.webhook import Review, Webhook
 from control_plane.metrics import Metrics
 from control_plane.settings import Lifetimes, Limits
 from control_plane.state import State
+from control_plane.tls_streams import ALPN
 from tests.support.admin import Clock
 from transport import listen
 
