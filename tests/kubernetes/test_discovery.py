@@ -15,6 +15,7 @@ import trio
 from attrs import define, field
 
 from examples.demo.local_mesh import LocalMesh, Sidecar, http_get, open_local_mesh
+from tests.support.applications import saying
 from tests.support.cluster import Cluster
 from tests.support.cluster_objects import pod as described
 from tests.support.kube import SLICES, Kube, Object
@@ -119,21 +120,10 @@ async def add(shop: Shop, name: str, applications: trio.Nursery) -> None:
         shop.namespace, name, ips=[pod.ipv4], service_account=name, containers=containers, initContainers=first
     )
     listener = await pod.listen(HTTP)
-    applications.start_soon(trio.serve_listeners, partial(answer, name), [listener])
+    applications.start_soon(trio.serve_listeners, partial(saying, name), [listener])
     shop.sidecars[name] = await start_transparent(
         shop.mesh, pod, f"{shop.namespace}/{name}", "--ports", f"{HTTP}/http", "--egress", "registry-only"
     )
-
-
-async def answer(name: str, stream: trio.SocketStream) -> None:
-    """Say the pod's name to each request, and to each request anew whether it came as itself or in plaintext."""
-    try:
-        async with stream:
-            async for request in stream:
-                said = name if b"x-forwarded-client-cert" in request.lower() else "plaintext"
-                await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(said), said.encode()))
-    except trio.BrokenResourceError:
-        pass
 
 
 async def test_services_and_slices_become_routes_by_event(shop: Shop) -> None:

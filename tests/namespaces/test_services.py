@@ -22,6 +22,7 @@ from control_plane.push.server import PushServer
 from control_plane.state import State
 from examples.demo.local_mesh import LocalMesh, Sidecar, http_get
 from mesh.wire import Endpoint, Service
+from tests.support.applications import saying
 from tests.support.namespaces import Network, Pod
 from tests.support.offices import open_office
 from tests.support.plane import allow
@@ -116,23 +117,12 @@ async def shop(network: Network, short_directory: Path, state: State) -> AsyncIt
                 pod = shop.pods[name] = await network.pod(name)
                 offered = ["--ports", f"{HTTP}/http"] if name in SERVERS else []
                 shop.sidecars[name] = await start_transparent(mesh, pod, f"shop/{name}", *offered)
-                nursery.start_soon(trio.serve_listeners, partial(answer, name), [await pod.listen(HTTP)])
+                nursery.start_soon(trio.serve_listeners, partial(saying, name), [await pod.listen(HTTP)])
             yield shop
         finally:
             with trio.CancelScope(shield=True):
                 await mesh.stop()
         nursery.cancel_scope.cancel()
-
-
-async def answer(name: str, stream: trio.SocketStream) -> None:
-    """Say the pod's name, or that the request came past its sidecar."""
-    try:
-        async with stream:
-            async for request in stream:
-                said = name if b"x-forwarded-client-cert" in request.lower() else "plaintext"
-                await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(said), said.encode()))
-    except trio.BrokenResourceError:
-        pass
 
 
 async def test_a_cluster_ip_leads_to_the_pods_behind_it_and_each_proves_its_own_identity(shop: Shop) -> None:

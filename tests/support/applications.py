@@ -85,3 +85,14 @@ def get(path: str, *headers: str) -> bytes:
 def refusals(sidecar: Sidecar, reason: str) -> list[dict[str, object]]:
     """The sidecar's access-log lines with that reason."""
     return [each for each in sidecar.records() if each.get("reason") == reason]
+
+
+async def saying(name: str, stream: trio.SocketStream) -> None:
+    """Answer each request with the name, or with `plaintext` where it came past the sidecar."""
+    try:
+        async with stream:
+            async for request in stream:
+                said = name if b"x-forwarded-client-cert" in request.lower() else "plaintext"
+                await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(said), said.encode()))
+    except trio.BrokenResourceError:
+        pass
