@@ -124,9 +124,8 @@ def _environment(
         "TOKEN_FILE": f"{TOKEN_DIRECTORY}/token",
         **(_transparent(settings, wanted, ports) if wanted.redirect else {}),
         "INBOUND": " ".join(wanted.inbound),
-        "OUTBOUND": " ".join(wanted.outbound).replace(
-            "$", "$$"
-        ),  # a socket's path; Kubernetes takes $(X) for a variable
+        # A socket's path may hold a dollar sign, and Kubernetes takes $(X) for a variable.
+        "OUTBOUND": " ".join(wanted.outbound).replace("$", "$$"),
         "OBSERVE": f"*:{settings.ports.observe}",
         "PROBES": probes,
         "LOG_LEVEL": wanted.log_level,
