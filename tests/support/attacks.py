@@ -27,6 +27,7 @@ from transport import TlsStream, dial
 DESTINATION = "shop/payments:8080"
 PATIENCE = 60.0  # seconds for one honest call: nothing is that slow, also on a busy machine
 SPARE_DESCRIPTORS = 24  # a pooled connection, a page that is being read
+TCP_REPAIR = 19  # linux/tcp.h: what happens to the socket is not told to the other end
 BATCH = 250  # connections opened before the listener gets a moment: a full queue of its would lose them
 UNIX_BATCH = 50  # the same, to a Unix socket
 
@@ -141,11 +142,17 @@ async def going_on(*calls: Callable[[], Awaitable[object]]) -> AsyncIterator[Hon
 
 @contextmanager
 def crowd(
-    address: str, count: int, *, said: bytes = b"", sources: Sequence[str] = ("127.0.0.1",)
+    address: str,
+    count: int,
+    *,
+    said: bytes = b"",
+    sources: Sequence[str] = ("127.0.0.1",),
+    leave: Callable[[socket.socket], object] = socket.socket.close,
 ) -> Iterator[list[socket.socket]]:
     """Up to `count` connections to `address` (HOST:PORT, or the path of a Unix socket), from these addresses in turn.
 
-    Each says `said`, and then nothing. Nobody is waited for: one may be refused or still be under way.
+    Each says `said`, and then nothing, until it ends by `leave`. Nobody is waited for: one may be refused or still be
+    under way.
     """
     sockets: list[socket.socket] = []
     try:
@@ -158,20 +165,31 @@ def crowd(
         yield sockets
     finally:
         for each in sockets:
-            each.close()
+            leave(each)
 
 
 @asynccontextmanager
 async def crowding(
-    address: str, count: int, *, said: bytes = b"", sources: Sequence[str] = ("127.0.0.1",)
+    address: str,
+    count: int,
+    *,
+    said: bytes = b"",
+    sources: Sequence[str] = ("127.0.0.1",),
+    leave: Callable[[socket.socket], object] = socket.socket.close,
 ) -> AsyncIterator[list[socket.socket]]:
     """As crowd(), opened in a thread: this one goes on."""
-    manager = crowd(address, count, said=said, sources=sources)
+    manager = crowd(address, count, said=said, sources=sources, leave=leave)
     sockets = await trio.to_thread.run_sync(manager.__enter__)
     try:
         yield sockets
     finally:
         manager.__exit__(None, None, None)
+
+
+def vanish(sock: socket.socket) -> None:
+    """Leave without a word, as a machine does that loses its power: no FIN, no RST. Needs CAP_NET_ADMIN."""
+    sock.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
+    sock.close()
 
 
 def _caller(address: str, source: str) -> socket.socket:
