@@ -4,7 +4,7 @@ Every store method blocks, so each call goes to a thread through `in_thread`; no
 makes reading the policies and planning a change to them one step: there is one process per state directory.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TypeVar
 
@@ -21,15 +21,18 @@ from control_plane.push.links import Links
 from control_plane.settings import Lifetimes
 from control_plane.store.records import Document, PolicyKey
 from control_plane.store.store import Store
+from mesh.policy import Fault
 
 T = TypeVar("T")
 
 
 @define(eq=False)
-class Waiting:
-    """The cluster objects that wait for the command to release their policies, by key; None for one with faults."""
+class NotAccepted:
+    """The cluster's policy objects of which what stands there now is not in force, by key."""
 
-    documents: Mapping[PolicyKey, Document | None] = Factory(dict)
+    waiting: Mapping[PolicyKey, Document | None] = Factory(dict)
+    """Those that wait for the command to release their policies; None for one with faults."""
+    faulty: Mapping[PolicyKey, Sequence[Fault]] = Factory(dict)
 
 
 @frozen
@@ -50,7 +53,7 @@ class Backend:
     injection: Injection | None = None
     """None where there is no cluster."""
     changing: trio.Lock = Factory(trio.Lock)
-    waiting: Waiting = Factory(Waiting)
+    not_accepted: NotAccepted = Factory(NotAccepted)
     discovered: Discovered = Factory(Discovered)
 
 

@@ -9,18 +9,18 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from attrs import asdict, frozen
+from attrs import Factory, asdict, frozen
 from cryptography import x509
 
 from certs.bundle import TrustBundle
-from control_plane.admin.backend import Backend, in_thread
+from control_plane.admin.backend import Backend, NotAccepted, in_thread
 from control_plane.admin.enforcement import enforces
 from control_plane.admin.policy_changes import stored_policy_set
 from control_plane.injector.registration import Registered
 from control_plane.kubernetes.contact import Contact
 from control_plane.push.links import LinkStatus
 from control_plane.store.errors import AuditBroken
-from control_plane.store.records import Lease
+from control_plane.store.records import Lease, PolicyKey
 from mesh.policy import Fault, PolicyFaults, PolicySet, lint
 from mesh.wire import EVERY_DESTINATION
 
@@ -30,6 +30,8 @@ LATE = 0.3
 LEAF_SOON = timedelta(minutes=5)
 SHOWN = 3
 """How many examples a line names; the count says the rest."""
+FAULT_CHARACTERS = 300
+"""Of a fault's path and of its message: both repeat what somebody wrote."""
 
 
 @frozen
@@ -63,6 +65,7 @@ class Gathered:
     """With less than this left, a sidecar's certificate should have been renewed."""
     contact: Contact | None = None
     """The Kubernetes API server, where there is one."""
+    not_accepted: NotAccepted = Factory(NotAccepted)
     registered: Registered | None = None
     """How the injector's webhook is registered, where there is one."""
 
@@ -100,6 +103,7 @@ def gather(backend: Backend, links: Sequence[LinkStatus], now: datetime) -> Gath
         audit=audit,
         leaf_soon=min(LEAF_SOON, backend.lifetimes.certificate * LATE),
         contact=backend.contact,
+        not_accepted=backend.not_accepted,
         registered=_registered(backend),
     )
 
@@ -113,9 +117,10 @@ def examine(gathered: Gathered) -> list[Check]:
         _policies(gathered),
         _sidecars(gathered),
         _enforcement(gathered),
+        _snapshots(gathered.links),
         _certificates(gathered),
         _destinations(gathered),
-        *([_cluster(gathered.contact)] if gathered.contact is not None else []),
+        *([_cluster(gathered.contact), _objects(gathered.not_accepted)] if gathered.contact is not None else []),
         *([_injector(gathered.registered)] if gathered.registered is not None else []),
     ]
 
@@ -190,6 +195,18 @@ def _enforcement(gathered: Gathered) -> Check:
     return Check("enforcement", "ok", f"every connected sidecar enforces revision {gathered.revision}")
 
 
+def _snapshots(links: Sequence[LinkStatus]) -> Check:
+    unsent = [link for link in links if link.unsent]
+    if not unsent:
+        return Check("snapshots", "ok", "none is too large to be sent")
+    examples = _some(f"{link.identity}: {link.unsent}" for link in unsent)
+    advice = (
+        "it keeps the last one, or is not ready without any: delete policies of its namespace and bans that nobody "
+        "needs, or let it name by --outbound what it calls in place of reaching everything"
+    )
+    return Check("snapshots", "fail", f"too large to be sent: {examples}", advice)
+
+
 def _certificates(gathered: Gathered) -> Check:
     late = [link for link in gathered.links if link.certificate_not_after - gathered.now < gathered.leaf_soon]
     if not late:
@@ -219,6 +236,35 @@ def _cluster(contact: Contact) -> Check:
         return Check("cluster", "ok", "the API server answers" if contact.ever else "the API server was not asked yet")
     advice = "what was read from it stays in force; pods' certificates are neither issued nor renewed until it is back"
     return Check("cluster", "warn", f"the API server is away: {contact.away}", advice)
+
+
+def _objects(found: NotAccepted) -> Check:
+    faulty, waiting = found.faulty, [key for key in found.waiting if key not in found.faulty]
+    if not faulty and not waiting:
+        return Check("policy objects", "ok", "every one in the cluster is accepted")
+    said = [f"{_name(key)}: {_first(faults)}" for key, faults in faulty.items()]
+    said += [f"{_name(key)}: the command made what is in force" for key in waiting]
+    advice = []
+    if faulty:
+        kind, namespace, name = next(iter(faulty))
+        advice.append(
+            f"kubectl get {kind.lower()} -n {namespace} {name} -o yaml lists every fault; correct it there: "
+            "the last good version, if there was one, stays in force"
+        )
+    if waiting:
+        advice.append(f"doorward policy release {_name(waiting[0])} hands it over, or delete the object")
+    return Check("policy objects", "warn", f"{len(said)} not accepted: {_some(said)}", "; ".join(advice))
+
+
+def _name(key: PolicyKey) -> str:
+    kind, namespace, name = key
+    return f"{kind} {namespace}/{name}"
+
+
+def _first(faults: Sequence[Fault]) -> str:
+    path, message = (text[:FAULT_CHARACTERS] for text in (faults[0].path, faults[0].message))
+    first = f"{path}: {message}" if path else message
+    return f"{len(faults)} faults, the first: {first}" if len(faults) > 1 else f"1 fault: {first}"
 
 
 def _registered(backend: Backend) -> Registered | None:

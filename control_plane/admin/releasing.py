@@ -34,14 +34,14 @@ async def release_policy(backend: Backend, body: Body, author: str) -> dict[str,
 def _waiting(backend: Backend, key: PolicyKey) -> Document:
     """What the cluster object of this key says. Raises Problem."""
     kind, namespace, name = (part[:253] for part in key)
-    if key not in backend.waiting.documents:
+    if key not in backend.not_accepted.waiting:
         raise Problem(
             409,
             "no_object_waits",
             f"no cluster object {kind} {namespace}/{name} waits for a policy of the command: apply it first, with "
             f"kubectl apply; `kubectl get {kind.lower()} -n {namespace} {name} -o yaml` shows its status",
         )
-    document = backend.waiting.documents[key]
+    document = backend.not_accepted.waiting[key]
     if document is None:
         raise Problem(
             409,

@@ -37,6 +37,8 @@ class LinkStatus:
     destinations: tuple[str, ...]
     last_nack: Nack | None
     """Why it refused a snapshot, where it did so after its last acknowledgement."""
+    unsent: str = ""
+    """Why the newest snapshot could not be sent to it; "" where nothing is in the way."""
 
 
 @define(eq=False)
@@ -54,6 +56,8 @@ class Link:
     last_nack: Nack | None = None
     sent_number: int | None = None
     sent_hash: str = ""
+    unsent: str = ""
+    """Why the newest snapshot could not be sent; "" where nothing is in the way."""
     wanted: Advance = Factory(Advance)
     """Announced whenever there may be something to send."""
     announcements: Advance = Factory(Advance)
@@ -108,6 +112,7 @@ class Link:
             listeners=self.announced.listeners if self.announced else (),
             destinations=self.announced.destinations if self.announced else (),
             last_nack=self.last_nack,
+            unsent=self.unsent,
         )
 
 

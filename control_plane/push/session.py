@@ -181,9 +181,11 @@ class Session:
         try:
             snapshot, frame = await board.view(link)
         except ViewTooLarge as error:
+            link.unsent = str(error)
             log.exception("a snapshot is too large to be sent", extra=self._fields(reason=str(error)))
             self._office.metrics.failures.labels("snapshot").inc()
             return
+        link.unsent = ""
         news = link.sent_number is None or board.picture.policy_number > link.sent_number
         if snapshot.hash == link.sent_hash and not news:
             return

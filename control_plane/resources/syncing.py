@@ -89,7 +89,8 @@ class PolicySync:
         async with self.backend.changing:
             stored, verdicts = await self._store(readings)
             waiting = {key: readings[key].document for key, each in verdicts.items() if each is Verdict.OWNED_BY_CLI}
-            self.backend.waiting.documents = waiting
+            self.backend.not_accepted.waiting = waiting
+            self.backend.not_accepted.faulty = {key: each.faults for key, each in readings.items() if each.faults}
         self._tell(readings, verdicts)
         self.readings, self.stored, self.verdicts = readings, stored, verdicts
         self.settled.announce()

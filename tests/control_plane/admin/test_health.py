@@ -16,6 +16,7 @@ from control_plane.kubernetes.contact import Contact
 from control_plane.metrics import Metrics
 from control_plane.settings import Lifetimes
 from control_plane.store.records import Lease
+from mesh.policy import Fault
 from tests.support.admin import AdminHouse, policy, put
 
 
@@ -121,6 +122,47 @@ def test_a_sidecar_that_is_behind_warns_and_one_that_refuses_fails(house: AdminH
     house.refuse(link, "unknown key spec.new")
     line = check(house, "enforcement")
     assert (line.status, "unknown key spec.new" in line.detail) == ("fail", True)
+
+
+def test_a_sidecar_whose_snapshot_is_too_large_fails_and_is_named(house: AdminHouse, client: Client) -> None:
+    link = house.connect("shop/payments")
+    house.acknowledge(link)
+    assert found(client)["snapshots"] == "ok"
+    link.unsent = "40000000 bytes, more than 33554432"
+    line = check(house, "snapshots")
+    assert (line.status, bool(line.advice)) == ("fail", True)
+    assert "spiffe://cluster.local/ns/shop/sa/payments: 40000000 bytes, more than 33554432" in line.detail
+
+
+def test_policy_objects_that_are_not_accepted_warn_and_are_named(house: AdminHouse) -> None:
+    in_cluster = {"contact": Contact(Metrics(), ever=True)}
+    assert check(house, "policy objects", **in_cluster).status == "ok"
+    fault = Fault("AllowPolicy shop/a", 0, "spec.htttp", "unknown key")
+    house.backend.not_accepted.faulty = {("AllowPolicy", "shop", "a"): (fault, fault)}
+    line = check(house, "policy objects", **in_cluster)
+    assert (line.status, line.detail) == (
+        "warn",
+        "1 not accepted: AllowPolicy shop/a: 2 faults, the first: spec.htttp: unknown key",
+    )
+    assert "kubectl get allowpolicy -n shop a -o yaml" in line.advice
+    house.backend.not_accepted.waiting = {("DenyPolicy", "shop", "b"): policy("b")}
+    line = check(house, "policy objects", **in_cluster)
+    assert "2 not accepted: " in line.detail
+    assert "DenyPolicy shop/b: the command made what is in force" in line.detail
+    assert "doorward policy release DenyPolicy shop/b" in line.advice
+
+
+def test_of_an_object_that_is_both_faulty_and_waiting_the_fault_comes_first(house: AdminHouse) -> None:
+    key = "AllowPolicy", "shop", "a"
+    house.backend.not_accepted.faulty = {key: (Fault("AllowPolicy shop/a", 0, "", "is too large"),)}
+    house.backend.not_accepted.waiting = {key: None}
+    line = check(house, "policy objects", contact=Contact(Metrics(), ever=True))
+    assert line.detail == "1 not accepted: AllowPolicy shop/a: 1 fault: is too large"
+    assert "release" not in line.advice
+
+
+def test_without_a_cluster_there_is_no_line_about_its_objects(client: Client) -> None:
+    assert "policy objects" not in found(client)
 
 
 def test_a_destination_that_nobody_offers_warns_and_names_who_wants_it(house: AdminHouse) -> None:

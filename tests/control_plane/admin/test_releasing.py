@@ -43,7 +43,7 @@ def test_a_prune_leaves_what_belongs_to_the_cluster_and_says_so(house: AdminHous
 
 def test_a_release_hands_over_to_the_object_that_waits(house: AdminHouse, client: Client) -> None:
     client.post("/v1/policies", put(policy("a")))
-    house.backend.waiting.documents = {KEY: policy("a", workload="ledger")}
+    house.backend.not_accepted.waiting = {KEY: policy("a", workload="ledger")}
     before = house.backend.advance.count
     answer = client.post("/v1/policies/release", {**RELEASE, "message": "to git"})
     assert [each["action"] for each in answer["changes"]] == ["released"]
@@ -59,7 +59,7 @@ def test_a_release_without_an_object_that_could_take_it_is_refused(
     house: AdminHouse, client: Client, documents: dict[Any, Any], code: str
 ) -> None:
     client.post("/v1/policies", put(policy("a")))
-    house.backend.waiting.documents = documents
+    house.backend.not_accepted.waiting = documents
     with pytest.raises(AdminRefused) as refused:
         client.post("/v1/policies/release", RELEASE)
     assert refused.value.error == code
@@ -67,7 +67,7 @@ def test_a_release_without_an_object_that_could_take_it_is_refused(
 
 
 def test_a_release_of_what_was_deleted_meanwhile_stores_nothing(house: AdminHouse, client: Client) -> None:
-    house.backend.waiting.documents = {KEY: policy("a")}
+    house.backend.not_accepted.waiting = {KEY: policy("a")}
     with pytest.raises(AdminRefused) as refused:
         client.post("/v1/policies/release", RELEASE)
     assert refused.value.error == "not_ours"

@@ -183,7 +183,7 @@ def test_release_says_what_it_did_and_why_it_does_not(admin, house):
     admin("policy", "apply", "-f", "-", stdin=written(policy("a")))
     refused = admin("policy", "release", "AllowPolicy", "shop/a")
     assert (refused.exit, "no cluster object AllowPolicy shop/a waits" in refused.err) == (2, True)
-    house.backend.waiting.documents = {("AllowPolicy", "shop", "a"): policy("a")}
+    house.backend.not_accepted.waiting = {("AllowPolicy", "shop", "a"): policy("a")}
     done = admin("policy", "release", "allowpolicy", "shop/a", "-m", "to git", "--wait", "1")
     assert (done.exit, "released  AllowPolicy shop/a" in done.out) == (0, True)
     assert "~1" in admin("policy", "history").out

@@ -56,6 +56,22 @@ async def test_who_counts_what_is_enforced_is_told_of_links_and_acknowledgements
     assert counts == [1, 2, 3]
 
 
+async def test_a_snapshot_that_is_too_large_is_noted_until_one_can_be_sent(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payments = await plane.sidecar("shop/payments", PAYMENTS)
+    await payments.enforce()
+    assert plane.office.links.status()[0].unsent == ""
+    with monkeypatch.context() as patch:
+        patch.setattr("control_plane.push.board.MAX_FRAME_TO_SIDECAR", 10)
+        await plane.apply(allow())
+        await plane.until(lambda: "more than 10" in plane.office.links.status()[0].unsent)
+    await plane.apply(allow("another"))
+    await plane.until(lambda: not plane.office.links.status()[0].unsent)
+    while len((await payments.snapshot()).policies) < 2:
+        pass
+
+
 async def test_nothing_is_pushed_before_the_announcement(plane: Plane) -> None:
     caller = await plane.link(await plane.svid())
     await plane.apply(allow())

@@ -75,14 +75,14 @@ async def test_an_object_waits_for_the_command_and_takes_over_what_it_deletes(ho
     async with syncing(house):
         house.show(item("a", 2))
         with trio.fail_after(PATIENCE):
-            while key("a") not in house.backend.waiting.documents:
+            while key("a") not in house.backend.not_accepted.waiting:
                 await trio.sleep(0.02)
         assert house.stored() == {"a": "cli"}
-        assert house.backend.waiting.documents == {key("a"): stored("a", 2).document}
+        assert house.backend.not_accepted.waiting == {key("a"): stored("a", 2).document}
         house.store.change_policies([], [key("a")], author="ann", message="")
         house.backend.advance.announce()
         await until(house, {"a": "cluster"})
-        assert house.backend.waiting.documents == {}
+        assert house.backend.not_accepted.waiting == {}
 
 
 async def test_a_store_that_fails_is_tried_again(
@@ -111,6 +111,8 @@ async def test_what_is_not_accepted_is_logged_once_and_counted(house: House, cap
     async with syncing(house):
         house.show(item("bad", htttp=[]), item("mine"), item("good"))
         await until(house, {"good": "cluster", "mine": "cli"})
+        ((found, (fault,)),) = house.backend.not_accepted.faulty.items()
+        assert (found, fault.path) == (key("bad"), "spec.htttp")
         apply(house, "other")
         await until(house, {"good": "cluster", "mine": "cli", "other": "cli"})
     assert [count(each) for each in ("accepted", "faults", "owned_by_cli", "pending")] == [1, 1, 1, 0]
