@@ -31,7 +31,6 @@ from control_plane.admin.unix_socket import SocketRefused
 from control_plane.advance import Advance
 from control_plane.authority import AuthorityRefused, GivenCa, IssuingAuthority, known_roots, open_authority
 from control_plane.cluster import Cluster, open_api, own_namespace, run_cluster
-from control_plane.discovery.platform import Platform
 from control_plane.housekeeping import expire_leases, renew_authority
 from control_plane.injector.injection import Injection, open_injection
 from control_plane.kubernetes.api import KubernetesApi
@@ -43,6 +42,7 @@ from control_plane.observe import serve_observe
 from control_plane.push.board import Board
 from control_plane.push.links import Links
 from control_plane.push.office import Office, in_thread
+from control_plane.push.platform import Platform
 from control_plane.push.server import PushServer
 from control_plane.push.visit import SOFTWARE
 from control_plane.settings import ControlPlaneSettings, HostPort, Limits, SettingRefused

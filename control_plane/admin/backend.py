@@ -14,7 +14,7 @@ from attrs import Factory, define, frozen
 from certs.spiffe import TrustDomain
 from control_plane.advance import Advance
 from control_plane.authority import IssuingAuthority
-from control_plane.discovery.platform import Discovered
+from control_plane.discovery.routes import Discovered
 from control_plane.injector.injection import Injection
 from control_plane.kubernetes.contact import Contact
 from control_plane.push.links import Links

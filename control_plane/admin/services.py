@@ -6,8 +6,8 @@ from starlette.requests import Request
 
 from control_plane.admin.backend import Backend
 from control_plane.admin.problems import Problem
-from control_plane.discovery.platform import Backend as Place
-from control_plane.discovery.platform import Route
+from control_plane.discovery.routes import Backend as Place
+from control_plane.discovery.routes import Route
 
 
 async def listed(backend: Backend, _: Request) -> object:

@@ -12,7 +12,7 @@ from attrs import evolve, frozen
 from certs.spiffe import TrustDomain
 from control_plane.discovery.objects import Pod, Service, ServicePort, Slice
 from control_plane.discovery.ownership import AUTO, Ownership, Place, meshed, protocol_of
-from control_plane.discovery.platform import Backend, Route, Standing
+from control_plane.discovery.routes import Backend, Route, Standing
 from mesh.wire import Endpoint
 
 CALLED = (Standing.CALLED, Standing.IF_ANNOUNCED)

@@ -14,9 +14,8 @@ from attrs import frozen
 from certs.errors import SpiffeIdMalformed
 from certs.spiffe import WorkloadName
 from control_plane.discovery.reading import ObjectRefused, address, maps, port, text, texts, value
-from control_plane.injector.annotations import INJECT
-from control_plane.injector.application_ports import protocol_of_name
-from control_plane.injector.containers import REDIRECT, SIDECAR
+from control_plane.kubernetes.marks import INJECT, REDIRECT, SIDECAR
+from control_plane.kubernetes.port_names import protocol_of_name
 from mesh.wire import PROTOCOLS
 
 SERVICE_NAME: Final = "kubernetes.io/service-name"

@@ -15,7 +15,7 @@ from attrs import frozen
 from certs.spiffe import TrustDomain
 from control_plane.discovery.objects import Pod, Ports, ServicePort, Sidecar, Slice
 from control_plane.discovery.shares import MAX_ENDPOINTS, shares
-from control_plane.injector.application_ports import protocol_of_name
+from control_plane.kubernetes.port_names import protocol_of_name
 from mesh.wire import Endpoint
 
 MAX_PORTS: Final = 256  # of one pod, what it says itself first

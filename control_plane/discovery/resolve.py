@@ -13,9 +13,10 @@ from certs.spiffe import TrustDomain
 from control_plane.discovery.backends import CALLED, Behind
 from control_plane.discovery.objects import Pod, Service, Slice
 from control_plane.discovery.ownership import Ownership, endpoints_of
-from control_plane.discovery.platform import Platform, Route
+from control_plane.discovery.routes import Route
 from control_plane.discovery.shares import MAX_BACKENDS as MAX_BACKENDS_OF_NAMESPACE
 from control_plane.discovery.shares import MAX_SERVICE_PORTS, shares
+from control_plane.push.platform import Platform
 from mesh.wire import Service as VirtualService
 
 MAX_BACKENDS: Final = 10_000  # of one service's port, in the order of their addresses: a snapshot has to hold them all

@@ -23,8 +23,8 @@ from control_plane.discovery.objects import (
     keep_service,
     keep_slice,
 )
-from control_plane.discovery.platform import Discovered
 from control_plane.discovery.resolve import Objects, Resolved, resolve
+from control_plane.discovery.routes import Discovered
 from control_plane.kubernetes.watching import Watched
 from control_plane.log import fields
 from control_plane.push.office import Office

@@ -17,16 +17,12 @@ from control_plane.injector.faults import Fault, shown
 from control_plane.injector.settings import InjectorSettings, Resources
 from control_plane.injector.values import Kind
 from control_plane.injector.wanted import Wanted
+from control_plane.kubernetes.marks import INJECTED, PREFIX
 
 MAX_CHARACTERS: Final = 4096
 """Of one annotation. Its values are compared with each other and with the pod's ports."""
 MAX_HINTS: Final = 10
 """Unknown annotations for which a known one is searched that looks alike."""
-PREFIX: Final = "doorward.dev/"
-INJECTED: Final = PREFIX + "injected"
-"""On a pod that has been injected: by which version."""
-INJECT: Final = PREFIX + "inject"
-"""The label of namespaces (enabled) and pods (disabled)."""
 
 
 @frozen

@@ -1,35 +1,9 @@
-"""What the application speaks on which port, where its pod does not say so by annotation: by its ports' names.
-
-`http` and `http-…` speak HTTP. Names of protocols in which the server may speak first, or whose first bytes tell
-nothing, are raw TCP: SERVER_FIRST. Any other port is `auto`: the sidecar looks at its first bytes.
-"""
+"""What the application speaks on which port, where its pod does not say so by annotation: by its ports' names."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any
 
-SERVER_FIRST: Final = (
-    "tcp",
-    "amqp",
-    "ftp",
-    "imap",
-    "ldap",
-    "mariadb",
-    "mongo",
-    "mongodb",
-    "mqtt",
-    "mssql",
-    "mysql",
-    "nats",
-    "pgsql",
-    "pop3",
-    "postgres",
-    "postgresql",
-    "redis",
-    "smtp",
-    "ssh",
-    "vnc",
-)
-"""Names of ports, alone or followed by `-…`, that are raw TCP."""
+from control_plane.kubernetes.port_names import protocol_of_name
 
 
 def derived(containers: Iterable[Mapping[str, Any]], leave_out: Iterable[int]) -> tuple[str, ...]:
@@ -47,11 +21,3 @@ def derived(containers: Iterable[Mapping[str, Any]], leave_out: Iterable[int]) -
                 if found.get(port, "auto") == "auto":
                     found[port] = protocol
     return tuple(f"{port}/{protocol}" for port, protocol in found.items())
-
-
-def protocol_of_name(name: str) -> str:
-    """What a port with that name speaks; "auto" where it says nothing."""
-    first = name.partition("-")[0]
-    if first == "http":
-        return "http"
-    return "tcp" if first in SERVER_FIRST else "auto"

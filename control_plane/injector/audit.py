@@ -13,9 +13,8 @@ from attrs import frozen
 
 from certs.errors import SpiffeIdMalformed
 from certs.spiffe import TrustDomain
-from control_plane.injector.annotations import INJECT, INJECTED
-from control_plane.injector.containers import SIDECAR
 from control_plane.injector.standing import SYSTEM_NAMESPACES, Skip, containers_of, skipped
+from control_plane.kubernetes.marks import INJECT, INJECTED, SIDECAR
 
 OVER = frozenset({"Succeeded", "Failed"})
 

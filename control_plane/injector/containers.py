@@ -8,9 +8,8 @@ from typing import Any, Final
 
 from control_plane.injector.settings import InjectorSettings
 from control_plane.injector.wanted import Wanted
+from control_plane.kubernetes.marks import REDIRECT, SIDECAR
 
-SIDECAR: Final = "doorward-sidecar"
-REDIRECT: Final = "doorward-redirect"
 TOKEN: Final = "doorward-token"  # noqa: S105  # a volume's name
 TRUST_BUNDLE: Final = "doorward-trust-bundle"
 

@@ -17,6 +17,7 @@ from control_plane.injector.settings import InjectorSettings
 from control_plane.injector.shape import malformed
 from control_plane.injector.standing import Skip, containers_of, refused, skipped, warnings
 from control_plane.injector.wanted import Wanted
+from control_plane.kubernetes.marks import INJECTED
 
 VERSION: Final = version("doorward")  # once: finding it reads files
 
@@ -113,7 +114,7 @@ def _assembled(
 
 
 def _marked(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    marks = {**(metadata.get("annotations") or {}), annotations.INJECTED: VERSION}
+    marks = {**(metadata.get("annotations") or {}), INJECTED: VERSION}
     return {**metadata, "annotations": marks}
 
 

@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from control_plane.injector.admission_request import API_VERSION, CreatedPod, ReviewMalformed, read_review
-from control_plane.injector.annotations import INJECTED
 from control_plane.injector.faults import Fault
 from control_plane.injector.json_patch import json_patch
 from control_plane.injector.patch import Refused, Skipped, inject
 from control_plane.injector.settings import InjectorSettings
 from control_plane.injector.standing import Skip
+from control_plane.kubernetes.marks import INJECTED
 
 MAX_FAULTS: Final = 20
 """Faults that a refusal lists; of more it says how many."""

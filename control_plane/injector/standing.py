@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Any, Final
 
-from control_plane.injector.annotations import INJECT, INJECTED
-from control_plane.injector.containers import CONTAINERS, SIDECAR, VOLUMES
+from control_plane.injector.containers import CONTAINERS, VOLUMES
 from control_plane.injector.faults import Fault, shown
 from control_plane.injector.settings import InjectorSettings
+from control_plane.kubernetes.marks import INJECT, INJECTED, SIDECAR
 
 MIRROR: Final = "kubernetes.io/config.mirror"
 """The kubelet's annotation on what the API server shows of a static pod."""

@@ -9,6 +9,8 @@
     ca_secret       the CA in a Secret, made where it is missing
     trust_bundles   the trust bundle as a ConfigMap in every namespace of the mesh
     pages           a list, page by page
+    marks           by what the cluster's objects show that they belong to the mesh
+    port_names      what a port speaks, by its name
     watching        Watched: one kind of object as it is now, by list and watch
 
 Data flows: watching -> api -> the API server, and its events back into `Watched.objects`, which others read.

@@ -16,9 +16,9 @@ import trio
 from attrs import define, field, frozen
 
 from control_plane.advance import Advance, merged
-from control_plane.injector.annotations import INJECT
 from control_plane.kubernetes.api import KubernetesApi
 from control_plane.kubernetes.errors import ApiRefused, ApiUnreachable, KubernetesError
+from control_plane.kubernetes.marks import INJECT
 from control_plane.kubernetes.watching import Watched
 from control_plane.log import fields
 from transport.backoff import Backoff

@@ -10,6 +10,7 @@
     registry      Announce -> leases, once each address is shown to be the sidecar's own
     office        the parts that every link stands on
     board         the store's newest state in memory, read once for all links
+    platform      what a cluster says of who is where, on top of what sidecars register; discovery finds it out
     views         PURE: the part of that state which concerns one sidecar
     links         who is connected, what was sent to whom and what each enforces
 

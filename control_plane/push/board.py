@@ -15,10 +15,10 @@ from attrs import Factory, define, field
 from certs.spiffe import WorkloadName
 from control_plane.advance import Advance
 from control_plane.authority import IssuingAuthority
-from control_plane.discovery.platform import Platform
 from control_plane.log import fields
 from control_plane.metrics import Metrics
 from control_plane.push.links import Link, Links
+from control_plane.push.platform import Platform
 from control_plane.push.views import Picture, view_for
 from control_plane.store.errors import StoreError
 from control_plane.store.store import Store

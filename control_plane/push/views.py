@@ -11,7 +11,7 @@ from functools import cached_property
 from attrs import evolve, frozen
 
 from certs.spiffe import WorkloadName
-from control_plane.discovery.platform import Platform
+from control_plane.push.platform import Platform
 from control_plane.store.errors import StoreError
 from control_plane.store.records import Contents, Lease, StoredPolicy
 from mesh.wire import EVERY_DESTINATION, Endpoint, Service, Snapshot, snapshot_hash

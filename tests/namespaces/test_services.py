@@ -16,8 +16,8 @@ import trio
 from attrs import define, evolve, field
 
 from certs.spiffe import TrustDomain, WorkloadName
-from control_plane.discovery.platform import Platform
 from control_plane.push.office import Office, in_thread
+from control_plane.push.platform import Platform
 from control_plane.push.server import PushServer
 from control_plane.state import State
 from examples.demo.local_mesh import LocalMesh, Sidecar, http_get

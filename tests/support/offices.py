@@ -8,12 +8,12 @@ import trio
 from certs.bundle import root_fingerprint
 from control_plane.advance import Advance
 from control_plane.authority import open_authority
-from control_plane.discovery.platform import Platform
 from control_plane.kubernetes.token_review import TokenReviewer
 from control_plane.metrics import Metrics
 from control_plane.push.board import Board
 from control_plane.push.links import Links
 from control_plane.push.office import Office, in_thread
+from control_plane.push.platform import Platform
 from control_plane.settings import Lifetimes, Limits
 from control_plane.state import State
 from control_plane.store.store import Store

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from control_plane.discovery.platform import Backend, Route, Standing
+from control_plane.discovery.routes import Backend, Route, Standing
 from control_plane.injector.injection import Injection
 from tests.control_plane.cli.conftest import Doorward
 from tests.support.admin import AdminHouse, admin_house

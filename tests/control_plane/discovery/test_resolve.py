@@ -21,8 +21,8 @@ from control_plane.discovery.objects import (
     keep_slice,
 )
 from control_plane.discovery.ownership import MAX_PORTS
-from control_plane.discovery.platform import Backend, Standing
 from control_plane.discovery.resolve import Objects, Resolved, resolve
+from control_plane.discovery.routes import Backend, Standing
 from control_plane.discovery.shares import MAX_ENDPOINTS, MAX_SERVICE_PORTS
 from mesh.wire import Endpoint, Snapshot
 from mesh.wire import Service as VirtualService

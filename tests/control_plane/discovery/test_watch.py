@@ -11,9 +11,10 @@ from attrs import define, field
 
 from certs.spiffe import TrustDomain
 from control_plane.advance import Advance
-from control_plane.discovery.platform import Discovered, Platform, Standing
+from control_plane.discovery.routes import Discovered, Standing
 from control_plane.discovery.watch import QUIET_SECONDS, Discovery
 from control_plane.push.office import Office
+from control_plane.push.platform import Platform
 from control_plane.state import State
 from control_plane.store.errors import StoreError
 from tests.support.cluster_objects import endpoint_slice, namespace, pod, service

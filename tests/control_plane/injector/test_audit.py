@@ -7,7 +7,6 @@ import pytest
 from attrs import evolve
 
 from certs.spiffe import TrustDomain
-from control_plane.injector.annotations import INJECT
 from control_plane.injector.audit import (
     Audited,
     Mesh,
@@ -19,6 +18,7 @@ from control_plane.injector.audit import (
     read_pod,
 )
 from control_plane.injector.standing import Skip
+from control_plane.kubernetes.marks import INJECT
 
 LABELLED = datetime(2026, 11, 22, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)

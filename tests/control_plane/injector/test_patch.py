@@ -9,10 +9,11 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from control_plane.injector.containers import CONTAINERS, REDIRECT, SIDECAR, VOLUMES
+from control_plane.injector.containers import CONTAINERS, VOLUMES
 from control_plane.injector.patch import Injected, Refused, Skipped, inject
 from control_plane.injector.settings import InjectorSettings, Ports
 from control_plane.injector.standing import Skip
+from control_plane.kubernetes.marks import REDIRECT, SIDECAR
 from sidecar.cli import build_parser
 from sidecar.loading import load
 from sidecar.redirection.flags import FLAGS, read

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from control_plane.injector.annotations import ANNOTATIONS
-from control_plane.injector.application_ports import SERVER_FIRST
 from control_plane.injector.settings import InjectorSettings, Ports, Resources
 from control_plane.injector.settings_file import ATTRIBUTES, KEYS, InjectorSettingsRefused, load_settings, read_settings
 from control_plane.injector.standing import SYSTEM_NAMESPACES
+from control_plane.kubernetes.port_names import SERVER_FIRST
 
 DOCS = Path(__file__).parents[3] / "docs/configuration/injector.md"
 

@@ -6,8 +6,8 @@ import pytest
 import trio
 from attrs import evolve
 
-from control_plane.discovery.platform import Platform
 from control_plane.push.office import in_thread
+from control_plane.push.platform import Platform
 from control_plane.store.errors import StoreError
 from mesh.wire import EVERY_DESTINATION, Announce, Endpoint, Ping, Pong, Service
 from tests.support.plane import DOMAIN, Plane, allow

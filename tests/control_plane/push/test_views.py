@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from certs.spiffe import TrustDomain, WorkloadName
-from control_plane.discovery.platform import Platform
+from control_plane.push.platform import Platform
 from control_plane.push.views import Picture, view_for
 from control_plane.store.records import Ban, Contents, Lease, StoredPolicy
 from mesh.wire import EVERY_DESTINATION, Endpoint, Service, Snapshot, decode, encode, snapshot_hash

@@ -1,10 +1,8 @@
-"""What discovery finds out: what sidecars are told of it, and what an operator is told of why."""
+"""Where calls to the cluster's services lead, and why: what operators are told of what discovery finds out."""
 
 from enum import StrEnum
 
 from attrs import define, frozen
-
-from mesh.wire import Endpoint, Service
 
 
 class Standing(StrEnum):
@@ -52,18 +50,9 @@ class Route:
     backends: tuple[Backend, ...]
 
 
-@frozen
-class Platform:
-    """What sidecars are told."""
-
-    endpoints: tuple[Endpoint, ...] = ()
-    """Confirmed, since pods' addresses come from their kubelets."""
-    services: tuple[Service, ...] = ()
-
-
 @define(eq=False)
 class Discovered:
-    """What operators are told: every route of the moment, once the cluster's objects are known (`complete`)."""
+    """Every route of the moment, once the cluster's objects are known (`complete`)."""
 
     complete: bool = False
     routes: tuple[Route, ...] = ()
