@@ -63,9 +63,9 @@ lock: ## write requirements.lock anew from pyproject.toml, and the locks of the 
 	sed -n 's/^requires = \["\(.*\)"\]$$/\1/p' pyproject.toml | $(LOCK) --constraint requirements.lock --output-file image/build.lock -
 	rm -rf .lock-venv
 
-peers: ## install the stock programs that the peer tests talk to (Debian, root)
+peers: ## install the programs that the tests talk to or are built with (Debian, root)
 	apt-get update -qq
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nginx-light curl wrk postgresql iproute2 iptables util-linux faketime debootstrap
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nginx-light curl wrk postgresql iproute2 iptables util-linux faketime debootstrap $(if $(shell command -v go),,golang-go)
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist

@@ -9,23 +9,19 @@ tests/kubernetes/assets/go.mod asks for. Helm is always in the cache.
 
 import os
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.support.go import go_for
+from tests.support.kept import KEPT, CannotMake, keep
+
 ROOT = Path(__file__).parents[2]
 MODULE = ROOT / "tests" / "kubernetes" / "assets"
-CACHE = Path.home() / ".cache" / "doorward"
 ETCD = "go.etcd.io/etcd/server/v3"
 HELM = "v3.22.0"
 PROGRAMS = ("etcd", "kube-apiserver", "kubectl")
-
-
-class CannotBuild(Exception):
-    """The programs cannot be built. The text says what to install."""
 
 
 def asset(name: str) -> Path:
@@ -34,17 +30,17 @@ def asset(name: str) -> Path:
 
 
 def build(say: Callable[[str], None] = print) -> None:
-    """Build what is missing. Raises CannotBuild."""
+    """Build what is missing. Raises CannotMake."""
     kubernetes, helm = _kubernetes(), _helm()
     missing = [name for name in PROGRAMS if not (kubernetes / name).exists()]
-    if missing and kubernetes.parent != CACHE:
-        raise CannotBuild(f"{kubernetes} lacks {', '.join(missing)}: put them there, or unset KUBEBUILDER_ASSETS")
+    if missing and kubernetes.parent != KEPT:
+        raise CannotMake(f"{kubernetes} lacks {', '.join(missing)}: put them there, or unset KUBEBUILDER_ASSETS")
     if missing:
         say("building etcd, kube-apiserver and kubectl: some minutes, once")
-        _whole(kubernetes, _build_kubernetes)
+        keep(kubernetes.name, _build_kubernetes)
     if not (helm / "helm").exists():
         say("building helm: a minute or two, once")
-        _whole(helm, _build_helm)
+        keep(helm.name, _build_helm)
     say(f"{kubernetes}\n{helm}")
 
 
@@ -52,11 +48,11 @@ def _kubernetes() -> Path:
     if given := os.environ.get("KUBEBUILDER_ASSETS"):
         return Path(given)
     shared = ROOT.parent / "shared" / "kubebuilder-assets"
-    return shared if shared.is_dir() else CACHE / f"kubernetes-{_version('k8s.io/kubernetes')}-etcd-{_version(ETCD)}"
+    return shared if shared.is_dir() else KEPT / f"kubernetes-{_version('k8s.io/kubernetes')}-etcd-{_version(ETCD)}"
 
 
 def _helm() -> Path:
-    return CACHE / f"helm-{HELM}"
+    return KEPT / f"helm-{HELM}"
 
 
 def _version(module: str) -> str:
@@ -64,17 +60,6 @@ def _version(module: str) -> str:
     found = re.search(rf"^\s+{re.escape(module)} (v\S+)", (MODULE / "go.mod").read_text(), re.MULTILINE)
     assert found is not None, module
     return found[1]
-
-
-def _whole(target: Path, make: Callable[[Path], None]) -> None:
-    """Make a directory that is there as a whole or not at all, whatever interrupts it."""
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=CACHE, prefix="building-") as scratch:
-        made = Path(scratch) / target.name
-        made.mkdir()
-        make(made)
-        shutil.rmtree(target, ignore_errors=True)
-        made.rename(target)
 
 
 def _build_kubernetes(into: Path) -> None:
@@ -99,20 +84,15 @@ def _build_helm(into: Path) -> None:
 
 
 def _go(arguments: list[str], **environment: str) -> None:
-    go = shutil.which("go")
-    if go is None:
-        raise CannotBuild("Go is not installed: get 1.26 or later from https://go.dev/dl, or set KUBEBUILDER_ASSETS")
     done = subprocess.run(
-        [go, *arguments], cwd=MODULE, check=False, env={**os.environ, "CGO_ENABLED": "0", **environment}
+        [go_for(MODULE), *arguments], cwd=MODULE, check=False, env={**os.environ, "CGO_ENABLED": "0", **environment}
     )
     if done.returncode:
-        raise CannotBuild(
-            f"`go {arguments[0]}` failed: see above. Go 1.26 or later and a way to the module proxy are needed"
-        )
+        raise CannotMake(f"`go {arguments[0]}` failed: see above. A way to the module proxy is needed")
 
 
 if __name__ == "__main__":
     try:
         build()
-    except CannotBuild as error:
+    except CannotMake as error:
         sys.exit(str(error))

@@ -9,7 +9,6 @@ stays behind; COPY copies from the checkout or from another stage. Needs root.
 """
 
 import json
-import os
 import shlex
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,12 +18,11 @@ from typing import Self
 from attrs import define, evolve, field
 from dockerfile_parse import DockerfileParser
 
+from tests.support.kept import KEPT, keep
 from tests.support.stock import program
 
 CHECKOUT = Path(__file__).parents[2]
 DEBIAN = {"debian:12-slim": "bookworm"}
-MIRROR = "http://deb.debian.org/debian"
-CACHE = Path.home() / ".cache" / "doorward"
 STEP_SECONDS = 600
 
 # What this machine trusts, as a build argument would bring it: it may reach PyPI through a proxy of its own.
@@ -176,13 +174,10 @@ def _inside(image: Image, path: str) -> Path:
 def _debian(name: str) -> Image:
     """The base image: debootstrap's smallest Debian, from the cache where it was made before."""
     suite = DEBIAN[name]
-    kept = CACHE / f"debian-{suite}-minbase"
-    if not kept.is_dir():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        making = CACHE / f"{kept.name}.{os.getpid()}"
-        _call([program("debootstrap"), "--variant=minbase", suite, str(making), MIRROR])
-        making.rename(kept)
-    return Image(kept)
+    base = f"debian-{suite}-minbase"
+    if not (KEPT / base).is_dir():
+        keep(base, lambda into: _call([program("debootstrap"), "--variant=minbase", suite, str(into)]))
+    return Image(KEPT / base)
 
 
 def _entering(root: Path, mounts: str) -> list[str]:

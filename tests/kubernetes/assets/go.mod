@@ -4,6 +4,8 @@ module doorward.dev/kubernetes-assets
 
 go 1.26.0
 
+toolchain go1.26.8
+
 tool (
 	go.etcd.io/etcd/server/v3
 	k8s.io/kubernetes/cmd/kube-apiserver
