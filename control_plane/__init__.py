@@ -18,6 +18,7 @@
     injector        the webhook that puts sidecars into pods, and which pods have one
     housekeeping    what happens by itself: leases run out, certificates are replaced
     settings        what the program can be told
+    opening         opens what all of it stands on: the store, the CA and the board
     program         opens all of the above in order, runs it in one nursery, closes it in reverse
     observe         /ready, /live and /metrics over plain HTTP
     web             what admin and observe have in common: HTTP with bounded connections

@@ -10,45 +10,35 @@ import json
 import logging
 import os
 import resource
-import secrets
 import signal
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 import trio
 from attrs import asdict, frozen
 
-from certs.bundle import root_fingerprint
-from certs.spiffe import TrustDomain
 from control_plane import log as process_log
 from control_plane.admin.backend import Backend
 from control_plane.admin.operators import OperatorsDoor
 from control_plane.admin.server import serve as serve_admin
 from control_plane.admin.unix_socket import SocketRefused
-from control_plane.advance import Advance
-from control_plane.authority import AuthorityRefused, GivenCa, IssuingAuthority, known_roots, open_authority
+from control_plane.authority import AuthorityRefused
 from control_plane.cluster import Cluster, open_api, own_namespace, run_cluster
 from control_plane.housekeeping import expire_leases, renew_authority
 from control_plane.injector.injection import Injection, open_injection
 from control_plane.kubernetes.api import KubernetesApi
-from control_plane.kubernetes.ca_secret import open_ca_secret
-from control_plane.kubernetes.token_review import TokenReviewer
 from control_plane.log import fields
 from control_plane.metrics import Metrics
 from control_plane.observe import serve_observe
-from control_plane.push.board import Board
-from control_plane.push.links import Links
-from control_plane.push.office import Office, in_thread
-from control_plane.push.platform import Platform
+from control_plane.opening import open_office
+from control_plane.push.office import Office
 from control_plane.push.server import PushServer
 from control_plane.push.visit import SOFTWARE
 from control_plane.settings import ControlPlaneSettings, HostPort, Limits, SettingRefused
-from control_plane.state import STORE_FILE, State, StateRefused
+from control_plane.state import State, StateRefused
 from control_plane.store.errors import StoreError
-from control_plane.store.store import Store
 from transport import listen
 
 RUN_FILE = "run.json"
@@ -100,7 +90,7 @@ async def serve(
             api = open_api(settings.kubernetes, metrics)
             if api is not None:
                 stack.push_async_callback(api.close)
-            office = await _open_office(settings, state, metrics, api, stack)
+            office = await open_office(settings, state, metrics, api, stack)
             push = await _listen("listen", settings.listen, stack)
             observe = await _listen("observe", settings.observe, stack)
             operators = await _listen("admin_listen", settings.admin_listen, stack)
@@ -133,71 +123,6 @@ async def serve(
         _say_ready(office, running)
         task_status.started(running)
         await trio.sleep_forever()
-
-
-async def _open_office(
-    settings: ControlPlaneSettings, state: State, metrics: Metrics, api: KubernetesApi | None, stack: AsyncExitStack
-) -> Office:
-    """Raises StoreError, AuthorityRefused, StateRefused."""
-    domain, url = state.trust_domain, settings.store_url or state.store_url
-    given = await _given_ca(settings, domain, api)
-    roots = None if given else known_roots(state)
-    if roots and settings.store_url is None:
-        state.require(STORE_FILE)
-    store = await in_thread(lambda: Store.open(url, trust_domain=domain, clock=_now, roots=roots))
-    stack.callback(store.close)  # not in a thread: at the end this is cancelled, and nothing else runs by then
-    authority = await in_thread(lambda: open_authority(state, domain, _now, given, lifetimes=settings.lifetimes))
-    fingerprints = [root_fingerprint(root) for root in authority.bundle.all_roots]
-    await in_thread(lambda: store.note_roots(fingerprints))
-    await in_thread(lambda: store.record("doorward", "control_plane.started", _own_certificates(authority)))
-    links = Links()
-    _show_expiry(authority, metrics)
-    board = Board(store, authority, links, metrics, None if settings.kubernetes.enabled else Platform())
-    await board.hang()
-    return Office(
-        trust_domain=domain,
-        store=store,
-        authority=authority,
-        board=board,
-        links=links,
-        advance=Advance(),
-        metrics=metrics,
-        clock=_now,
-        lifetimes=settings.lifetimes,
-        limits=settings.limits,
-        instance=secrets.token_hex(8),
-        proofs=trio.CapacityLimiter(settings.limits.proofs_at_once),
-        reviewer=None if api is None else _reviewer(settings, api),
-    )
-
-
-async def _given_ca(settings: ControlPlaneSettings, domain: TrustDomain, api: KubernetesApi | None) -> GivenCa | None:
-    """The CA of one's own, where there is one. Raises AuthorityRefused."""
-    cluster, certificate, key = settings.kubernetes, settings.ca_certificate, settings.ca_key
-    if api is not None and cluster.ca_secret is not None:
-        lifetime = settings.lifetimes.root
-        return await open_ca_secret(
-            api, own_namespace(cluster), cluster.ca_secret, domain, now=_now(), lifetime=lifetime
-        )
-    if certificate is not None and key is not None:
-        return await in_thread(lambda: GivenCa.from_files(certificate, key))
-    return None
-
-
-def _reviewer(settings: ControlPlaneSettings, api: KubernetesApi) -> TokenReviewer:
-    limits = settings.limits
-    return TokenReviewer(api, settings.kubernetes.token_audience, limits.reviews_at_once, limits.review_timeout)
-
-
-def _show_expiry(authority: IssuingAuthority, metrics: Metrics) -> None:
-    def issuer() -> float:
-        return authority.issuer_not_after.timestamp()
-
-    def root() -> float:
-        return authority.root_not_after.timestamp()
-
-    metrics.issuer_expiry.set_function(issuer)
-    metrics.root_expiry.set_function(root)
 
 
 def _make_room_for(limits: Limits) -> None:
@@ -289,14 +214,6 @@ def _say_ready(office: Office, running: Running) -> None:
     )
 
 
-def _own_certificates(authority: IssuingAuthority) -> dict[str, object]:
-    return {
-        "roots": [root_fingerprint(root) for root in authority.bundle.all_roots],
-        "issuer": str(authority.issuer.certificate.serial_number),
-        "own": str(authority.svid.serial),
-    }
-
-
 @contextmanager
 def _refusals() -> Iterator[None]:
     """Whatever can refuse to start does so as CannotStart."""
@@ -317,7 +234,3 @@ async def _bare_nursery() -> AsyncIterator[trio.Nursery]:
         while isinstance(found, BaseExceptionGroup):
             found = found.exceptions[0]
         raise found or group from None
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
