@@ -5,6 +5,7 @@
     contexts    the files in which operators keep their contexts
     parameters  types of options that several commands read; settings: every option of `control-plane run`
     output      one value as table, JSON or YAML; enforcing waits until a change is enforced, and shows how far it is
+    changing    one change of policies: sent, shown and waited for; naming: how policies are named
     and one file per noun: run, bundle, token, policy, deciding, inject, injection, sidecars, services, health, ban,
     operator, context, audit, completion
 
