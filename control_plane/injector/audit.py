@@ -13,10 +13,11 @@ from attrs import frozen
 
 from certs.errors import SpiffeIdMalformed
 from certs.spiffe import TrustDomain
-from control_plane.injector.standing import SYSTEM_NAMESPACES, Skip, containers_of, skipped
+from control_plane.injector.standing import SYSTEM_NAMESPACES, Skip, around, containers_of, skipped
 from control_plane.kubernetes.marks import INJECT, INJECTED, SIDECAR
 
 OVER = frozenset({"Succeeded", "Failed"})
+CONTAINERS_NAMED = 5
 
 
 class Reason(StrEnum):
@@ -29,6 +30,7 @@ class Reason(StrEnum):
     HOST_NETWORK = "host_network"
     BEFORE_LABEL = "before_label"
     NOT_INJECTED = "not_injected"
+    RUNS_AS_SIDECAR = "runs_as_sidecar"
     NOT_READY = "not_ready"
     NOT_CONNECTED = "not_connected"
     OTHER_VERSION = "other_version"
@@ -42,6 +44,7 @@ _ADVICE = {
     Reason.HOST_NETWORK: f"run it without hostNetwork, or keep it out by the label {INJECT}=disabled",
     Reason.BEFORE_LABEL: "restart it: a sidecar comes with a new pod only",
     Reason.NOT_INJECTED: "see `doorward check` for the webhook, then restart the pod",
+    Reason.RUNS_AS_SIDECAR: "end them, or restart the pod; let them run as another user",
     Reason.NOT_READY: f"see why: kubectl -n {{namespace}} logs {{name}} -c {SIDECAR}",
     Reason.NOT_CONNECTED: f"see why: kubectl -n {{namespace}} logs {{name}} -c {SIDECAR}",
     Reason.OTHER_VERSION: "restart it: a sidecar comes with a new pod only",
@@ -73,6 +76,8 @@ class Pod:
     version: str
     """The version that injected it, "" where nothing did."""
     over: bool
+    around: tuple[str, ...] = ()
+    """Its containers that run as the sidecar's user, and so past it."""
 
 
 @frozen
@@ -135,6 +140,10 @@ def _outside(pod: Pod, namespace: Namespace, mesh: Mesh) -> tuple[Reason, str]:
 
 def _within(pod: Pod, identity: str, mesh: Mesh) -> tuple[Reason, str] | None:
     """What is wrong with a pod that has a sidecar; None for nothing."""
+    if pod.around:
+        names = ", ".join(pod.around[:CONTAINERS_NAMED])
+        more = f" and {len(pod.around) - CONTAINERS_NAMED} more" if len(pod.around) > CONTAINERS_NAMED else ""
+        return Reason.RUNS_AS_SIDECAR, f"{names}{more}: run as the sidecar's user, whose calls are not redirected"
     if not pod.sidecar_ready:
         return Reason.NOT_READY, "its sidecar is not ready"
     if not any((identity, address) in mesh.connected for address in pod.addresses):
@@ -190,4 +199,5 @@ def read_pod(found: dict[str, Any]) -> Pod:
         sidecar_ready=any(each["name"] == SIDECAR and each.get("ready") is True for each in statuses),
         version=metadata.get("annotations", {}).get(INJECTED, ""),
         over=status.get("phase") in OVER or "deletionTimestamp" in metadata,
+        around=around(found),
     )

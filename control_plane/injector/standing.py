@@ -88,6 +88,34 @@ def warnings(pod: Mapping[str, Any]) -> Iterator[str]:
             yield f"container {container['name']} {what}: it can go past the sidecar"
 
 
+def around(pod: Mapping[str, Any]) -> tuple[str, ...]:
+    """Which containers of a redirected pod of the API server run as its sidecar's user, whom the redirection lets past.
+
+    Nobody asks the injector about an ephemeral one (kubectl debug). An image's user is known where the kubelet tells it
+    (ContainerStatus.user, Kubernetes 1.33).
+    """
+    spec, status = pod["spec"], pod.get("status") or {}
+    of_pod = (spec.get("securityContext") or {}).get("runAsUser")
+    ephemeral = spec.get("ephemeralContainers") or ()
+    found = {each["name"]: each for each in (*(each for _, each in containers_of(spec)), *ephemeral)}
+    if not found.keys() >= set(CONTAINERS):
+        return ()
+    lists = (status.get(f"{kind}Statuses") or () for kind in ("initContainer", "container", "ephemeralContainer"))
+    statuses = {each["name"]: each for listed in lists for each in listed}
+
+    def user(name: str) -> Any:
+        told = ((statuses.get(name, {}).get("user") or {}).get("linux") or {}).get("uid")
+        wanted = (found[name].get("securityContext") or {}).get("runAsUser", of_pod)
+        return wanted if told is None else told
+
+    def ended(name: str) -> bool:
+        return "terminated" in (statuses.get(name, {}).get("state") or {})
+
+    own = user(SIDECAR)
+    others = [name for name in found if name not in CONTAINERS and not ended(name)]
+    return () if own is None else tuple(name for name in others if user(name) == own)
+
+
 def containers_of(spec: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every container of the pod with its place."""
     for key in ("initContainers", "containers"):

@@ -60,6 +60,8 @@ def test_a_pod_as_it_should_be_has_nothing_to_say() -> None:
         (evolve(BARE, created=LABELLED - HOUR), Reason.BEFORE_LABEL, "2026-11-22 11:00:00 UTC"),
         (evolve(BARE, created=LABELLED - HOUR, left_out=Skip.HOST_NETWORK), Reason.HOST_NETWORK, "network"),
         (BARE, Reason.NOT_INJECTED, "the webhook did not act"),
+        (evolve(MESHED, around=("debugger-x", "b")), Reason.RUNS_AS_SIDECAR, "debugger-x, b: run"),
+        (evolve(MESHED, around=("a",), sidecar_ready=False), Reason.RUNS_AS_SIDECAR, "not redirected"),
         (evolve(MESHED, sidecar_ready=False), Reason.NOT_READY, "not ready"),
         (evolve(MESHED, sidecar_ready=False, addresses=()), Reason.NOT_READY, "not ready"),
         (evolve(MESHED, addresses=("10.0.0.8",)), Reason.NOT_CONNECTED, "not connected"),
@@ -182,6 +184,45 @@ def test_a_pod_that_was_just_created_is_read() -> None:
     del found["status"], found["spec"]["serviceAccountName"], found["metadata"]["annotations"]
     expected = evolve(MESHED, service_account="default", addresses=(), sidecar_ready=False, version="")
     assert read_pod(found) == expected
+
+
+def debugged(*containers: dict[str, Any], status: Any = (), **more: Any) -> dict[str, Any]:
+    """A meshed pod with these ephemeral containers; `more` is laid over its spec."""
+    found = pod()
+    for each, user in zip(found["spec"]["initContainers"], (0, 1337), strict=True):
+        each["securityContext"] = {"runAsUser": user}
+    found["spec"] = {**found["spec"], "ephemeralContainers": list(containers), **more}
+    found["status"]["ephemeralContainerStatuses"] = list(status)
+    return found
+
+
+AS_SIDECAR = {"name": "debugger-x", "securityContext": {"runAsUser": 1337}}
+NOBODY_SAYS = {"name": "debugger-x"}
+RUNS = {"name": "debugger-x", "state": {"running": {}}}
+IS_SIDECAR = {**RUNS, "user": {"linux": {"uid": 1337}}}
+
+
+@pytest.mark.parametrize(
+    ("found", "around"),
+    [
+        (debugged(AS_SIDECAR), ("debugger-x",)),
+        (debugged(AS_SIDECAR, status=[RUNS]), ("debugger-x",)),
+        (debugged(AS_SIDECAR, status=[{"name": "debugger-x", "state": {"terminated": {"exitCode": 0}}}]), ()),
+        (debugged({**AS_SIDECAR, "securityContext": {"runAsUser": 1000}}), ()),
+        (debugged(NOBODY_SAYS), ()),
+        (debugged(NOBODY_SAYS, securityContext={"runAsUser": 1337}), ("app", "debugger-x")),
+        (debugged({**AS_SIDECAR, "securityContext": None}, securityContext={"runAsUser": 1000}), ()),
+        (debugged(NOBODY_SAYS, status=[IS_SIDECAR]), ("debugger-x",)),
+        (debugged(containers=[{**AS_SIDECAR, "name": "app"}]), ("app",)),
+        (debugged(AS_SIDECAR, initContainers=[{**AS_SIDECAR, "name": "doorward-sidecar"}]), ()),
+        (debugged(), ()),
+    ],
+    ids="runs waits-or-runs ended other-user unknown pod-s-user own-none status app not-redirected none".split(),
+)
+def test_who_runs_as_the_sidecar_s_user_goes_around_the_redirection(
+    found: dict[str, Any], around: tuple[str, ...]
+) -> None:
+    assert read_pod(found).around == around
 
 
 def managed(time: str, *labels: str) -> dict[str, Any]:
