@@ -217,7 +217,19 @@ IS_SIDECAR = {**RUNS, "user": {"linux": {"uid": 1337}}}
         (debugged(AS_SIDECAR, initContainers=[{**AS_SIDECAR, "name": "doorward-sidecar"}]), ()),
         (debugged(), ()),
     ],
-    ids="runs waits-or-runs ended other-user unknown pod-s-user own-none status app not-redirected none".split(),
+    ids=[
+        "runs",
+        "waits-or-runs",
+        "ended",
+        "other-user",
+        "unknown",
+        "pod-s-user",
+        "own-none",
+        "status",
+        "app",
+        "not-redirected",
+        "none",
+    ],
 )
 def test_who_runs_as_the_sidecar_s_user_goes_around_the_redirection(
     found: dict[str, Any], around: tuple[str, ...]
