@@ -129,7 +129,7 @@ def _environment(
         "PROBES": probes,
         "LOG_LEVEL": wanted.log_level,
         "REQUEST_LOG": wanted.request_log,
-        "DRAIN_TIMEOUT": f"{settings.drain_seconds}s",
+        "DRAIN_TIMEOUT": f"{wanted.drain_seconds}s",
     }
     return [
         _from_pod("DOORWARD_POD_NAMESPACE", "metadata.namespace"),

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from typing import Any, Final
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from control_plane.injector import annotations, containers, values
 from control_plane.injector.application_ports import derived
@@ -19,6 +19,10 @@ from control_plane.injector.standing import Skip, containers_of, refused, skippe
 from control_plane.injector.wanted import Wanted
 from control_plane.kubernetes.marks import INJECTED
 
+GRACE_SECONDS: Final = 30
+"""What the API server takes where a pod says nothing (core/v1, PodSpec.terminationGracePeriodSeconds)."""
+BESIDE_DRAIN_SECONDS: Final = 3
+"""What a sidecar needs of the grace beside its drain, to end and log what that has cut off."""
 VERSION: Final = version("doorward")  # once: finding it reads files
 
 
@@ -54,6 +58,7 @@ def inject(pod: Mapping[str, Any], namespace: str, settings: InjectorSettings) -
     metadata = pod.get("metadata") or {}
     wanted, wrong = annotations.read(metadata.get("annotations") or {}, settings)
     faults += wrong
+    wanted = evolve(wanted, drain_seconds=_drain(pod["spec"], settings))
     rewriting = Rewriting(_route(settings, wanted))
     spec = _rewritten(pod["spec"], rewriting)
     faults += rewriting.faults
@@ -67,6 +72,21 @@ def inject(pod: Mapping[str, Any], namespace: str, settings: InjectorSettings) -
         {**pod, "metadata": _marked(metadata), "spec": _assembled(spec, settings, wanted, sidecar)},
         found,
     )
+
+
+def _drain(spec: Mapping[str, Any], settings: InjectorSettings) -> int:
+    """How long the sidecar may drain, in seconds. A native one is told to end when all others have ended.
+
+    A classic one is told together with them, and killed at the end of the pod's grace, whatever is in flight.
+    """
+    if settings.native_sidecar:
+        return settings.drain_seconds
+    return max(1, min(settings.drain_seconds, _grace(spec) - BESIDE_DRAIN_SECONDS))
+
+
+def _grace(spec: Mapping[str, Any]) -> int:
+    grace: int | None = spec.get("terminationGracePeriodSeconds")
+    return GRACE_SECONDS if grace is None else grace
 
 
 def _route(settings: InjectorSettings, wanted: Wanted) -> Route:
@@ -130,6 +150,11 @@ def _advice(pod: Mapping[str, Any], settings: InjectorSettings, wanted: Wanted) 
         yield "nativeSidecar is off: the pod's own init containers run before the sidecar, outside of the mesh"
     if (spec.get("restartPolicy") or "Always") != "Always":
         yield "nativeSidecar is off: the pod does not end by itself, since the sidecar runs on"
+    if (grace := _grace(spec)) <= BESIDE_DRAIN_SECONDS:
+        yield (
+            f"nativeSidecar is off and terminationGracePeriodSeconds is {grace}: what is in flight may be cut off at "
+            f"the pod's end, since the sidecar needs more than {BESIDE_DRAIN_SECONDS} s to drain"
+        )
     yield "nativeSidecar is off: containers may start before the sidecar is ready, and their first connections fail"
 
 

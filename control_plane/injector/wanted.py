@@ -19,6 +19,7 @@ class Wanted:
     resources: Resources
     log_level: str
     request_log: str
+    drain_seconds: int
     redirect: bool = True
     """Whether all of the pod's TCP goes through the sidecar; else only what calls its explicit listeners."""
     ports: tuple[str, ...] | None = None
@@ -37,6 +38,7 @@ class Wanted:
             settings.resources.sidecar,
             settings.log_level,
             settings.request_log,
+            settings.drain_seconds,
         )
 
     def own_ports(self, settings: InjectorSettings) -> set[int]:

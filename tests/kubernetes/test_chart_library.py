@@ -44,6 +44,10 @@ def test_its_values_are_the_keys_of_the_injectors_file() -> None:
     [
         pytest.param({}, {}, {}, id="default"),
         pytest.param({"nativeSidecar": False}, {}, {}, id="classic"),
+        pytest.param({"nativeSidecar": False, "drainSeconds": 60}, {}, {}, id="classic, a long drain"),
+        pytest.param({"nativeSidecar": False}, {}, {"grace": 10}, id="classic, a short grace"),
+        pytest.param({"nativeSidecar": False}, {}, {"grace": 0}, id="classic, no grace"),
+        pytest.param({}, {}, {"grace": 10}, id="native, a short grace"),
         pytest.param(
             {
                 "image": "r.example/doorward-sidecar:9",
@@ -93,7 +97,7 @@ def test_a_chart_that_uses_it_gets_what_the_injector_makes(
 ) -> None:
     (tmp_path / "mesh").mkdir()
     rendered = example(tmp_path / "mesh", settings, **options)
-    pod = example(tmp_path, {}, mesh=False)
+    pod = example(tmp_path, {}, mesh=False, grace=options.get("grace"))
     pod["metadata"]["annotations"] |= annotations
     file = {**DEFAULTS, "image": f"doorward-sidecar:{version('doorward')}", **settings}
     injected = inject(pod, "shop", read_settings(yaml.safe_dump(file), "values"))

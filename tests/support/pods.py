@@ -49,6 +49,7 @@ _SPECS: list[dict[str, Any]] = [
     {},
     {"volumes": [{"name": "data", "emptyDir": {}}], "restartPolicy": "Never"},
     {"securityContext": {"runAsUser": 5, "fsGroup": 2000}, "schedulerName": "a", "volumes": []},
+    {"terminationGracePeriodSeconds": 5},
 ]
 
 

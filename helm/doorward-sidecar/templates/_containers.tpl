@@ -106,8 +106,17 @@ failureThreshold: {{ index . 3 }}
   (dict "name" "PROBES" "value" (include "doorward-sidecar.probes" .))
   (dict "name" "LOG_LEVEL" "value" $settings.logLevel)
   (dict "name" "REQUEST_LOG" "value" $settings.requestLog)
-  (dict "name" "DRAIN_TIMEOUT" "value" (printf "%vs" $settings.drainSeconds))
+  (dict "name" "DRAIN_TIMEOUT" "value" (printf "%vs" (include "doorward-sidecar.drain" .)))
 ) | toYaml }}
+{{- end }}
+
+{{/* A classic sidecar is told to end together with the others, and needs 3 s of the pod's grace beside its drain. */}}
+{{- define "doorward-sidecar.drain" -}}
+{{- $settings := index .root.Values "doorward-sidecar" }}
+{{- $grace := kindIs "invalid" .terminationGracePeriodSeconds | ternary 30 .terminationGracePeriodSeconds }}
+{{- if $settings.nativeSidecar }}{{ $settings.drainSeconds }}
+{{- else }}{{ max 1 (min $settings.drainSeconds (sub $grace 3)) }}
+{{- end }}
 {{- end }}
 
 {{/* DOORWARD_PROBES: what is left out filled in. Without redirection the application answers on loopback only. */}}

@@ -7,6 +7,7 @@ What a pod needs to be in the mesh, for charts that depend on this one. Each tem
               as [{name: web/liveness, http: {port: 8080, path: /healthz}, timeout: 1}]
     redirect  false: no init container with NET_ADMIN; only explicit listeners are in the mesh
     inbound, outbound   explicit listeners, lists in the sidecar's own syntax
+    terminationGracePeriodSeconds   the pod's own, where it has one: a classic sidecar drains within it
 
     metadata:
       annotations: {{- include "doorward-sidecar.annotations" $mesh | nindent 4 }}

@@ -148,6 +148,29 @@ def test_a_classic_sidecar_is_the_first_container_and_comes_with_a_warning() -> 
     assert [text for text in outcome.warnings if "does not end by itself" in text]
 
 
+@pytest.mark.parametrize(
+    ("grace", "drain"), [(None, 20), (60, 20), (23, 20), (22, 19), (10, 7), (4, 1), (3, 1), (0, 1), (-5, 1)]
+)
+def test_a_classic_sidecar_drains_within_the_pod_s_grace(grace: int | None, drain: int) -> None:
+    outcome = injected(pod(terminationGracePeriodSeconds=grace), CLASSIC)
+    assert settings_of(ours(outcome)[SIDECAR]).limits.drain_timeout == drain
+    assert any("terminationGracePeriodSeconds" in text for text in outcome.warnings) == (
+        grace is not None and grace < 4
+    )
+    assert outcome.pod["spec"]["terminationGracePeriodSeconds"] == grace
+
+
+def test_a_longer_drain_than_the_usual_grace_is_fitted_too() -> None:
+    outcome = injected(pod(), evolve(CLASSIC, drain_seconds=300))
+    assert settings_of(ours(outcome)[SIDECAR]).limits.drain_timeout == 27
+
+
+def test_a_native_sidecar_drains_after_all_others_have_ended_whatever_the_grace() -> None:
+    outcome = injected(pod(terminationGracePeriodSeconds=5))
+    assert settings_of(ours(outcome)[SIDECAR]).limits.drain_timeout == 20
+    assert outcome.warnings == ()
+
+
 def test_the_sidecar_is_restricted_and_the_redirection_may_change_the_network_and_nothing_else() -> None:
     found = ours(injected(pod(securityContext={"runAsUser": 5, "runAsNonRoot": True})))
     sidecar, redirect = (found[name]["securityContext"] for name in (SIDECAR, REDIRECT))
