@@ -22,6 +22,7 @@ import trio
 from attrs import define, field, frozen
 
 from control_plane.admin.client import Client
+from examples.demo.ports import free_port
 
 PROGRAMS = Path(sys.executable).parent
 STOP_SECONDS = 10.0  # longer than a sidecar's drain in the demo
@@ -73,7 +74,7 @@ class Process:
 
     def records(self) -> list[dict[str, Any]]:
         """Standard output as JSON lines: a sidecar's access log."""
-        return [json.loads(line) for line in self.output.read_text().splitlines() if line.startswith("{")]
+        return json_lines(self.output)
 
     async def stop(self, number: int = signal.SIGTERM, *, within: float = STOP_SECONDS) -> int:
         """Send the signal, wait `within` seconds, then kill. Returns the exit code."""
@@ -138,12 +139,12 @@ class LocalMesh:
         self.processes.append(process)
         return process
 
-    async def start_control_plane(self, *options: str, listen: str = "127.0.0.1:0", place: Place = HERE) -> Process:
+    async def start_control_plane(self, *options: str, listen: str = "", place: Place = HERE) -> Process:
         """Start the control plane on free ports and wait until it is ready."""
         run_file = self.state / "run.json"
         run_file.unlink(missing_ok=True)
         command = [str(PROGRAMS / "doorward"), "control-plane", "run", "--state", str(self.state)]
-        listen = self.address or listen  # a restarted control plane is found where it was
+        listen = self.address or listen or f"127.0.0.1:{free_port()}"  # a restarted one is found where it was
         command += ["--listen", listen, "--observe", "127.0.0.1:0", *options]
         process = self.start("control-plane", command, place=place)
         run = await _wait_for_json(process, run_file)
@@ -238,6 +239,12 @@ async def open_local_mesh(directory: Path) -> AsyncIterator[LocalMesh]:
     finally:
         with trio.CancelScope(shield=True):
             await mesh.stop()
+
+
+def json_lines(file: Path) -> list[dict[str, Any]]:
+    """The objects that a running program has written, one on each line, and nothing of a line that is half written."""
+    whole, _, _ = file.read_text(errors="replace").rpartition("\n")
+    return [json.loads(line) for line in whole.split("\n") if line.startswith("{")]
 
 
 async def http_get(address: str, path: str, place: Place = HERE) -> tuple[int, str]:

@@ -20,6 +20,7 @@ from certs.bundle import TrustBundle
 from certs.tls import client_context
 from control_plane.program import CannotStart, Running, serve
 from control_plane.settings import ControlPlaneSettings, HostPort, Lifetimes
+from examples.demo.local_mesh import json_lines
 from mesh.wire import ALPN
 from transport import TlsStream, dial
 
@@ -45,7 +46,7 @@ class Process:
     log: Path
 
     def lines(self) -> list[dict[str, object]]:
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
+        return json_lines(self.log)
 
     async def ready(self) -> dict[str, object]:
         with trio.fail_after(PATIENCE):

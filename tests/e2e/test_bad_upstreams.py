@@ -6,6 +6,7 @@ import pytest
 import trio
 
 from examples.demo.local_mesh import LocalMesh, http_get
+from examples.demo.ports import free_port
 from tests.support.applications import Application, exchange, get, serving
 from tests.support.policies import allow
 
@@ -38,7 +39,7 @@ async def test_a_failing_application_is_answered_for_with_its_reason(
     mesh: LocalMesh, handler: object, status: int, reason: str
 ) -> None:
     async with serving(handler or resetting) as application:  # type: ignore[arg-type]  # one of the three above
-        port = application.port if handler else _closed_port()
+        port = application.port if handler else free_port()
         payments = await mesh.start_sidecar(
             "shop/payments",
             "--response-head-timeout",
@@ -60,10 +61,3 @@ async def test_a_destination_without_an_endpoint_is_answered_503(mesh: LocalMesh
     answer = await exchange(checkout.outbound["shop/payments:8080"], get("/"))
     assert answer.startswith(b"HTTP/1.1 503 ")
     assert b'"no_endpoint"' in answer
-
-
-def _closed_port() -> int:
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])

@@ -1,14 +1,17 @@
-"""The demo's own promises: nothing that it started outlives it, in whatever order things were started."""
+"""The demo's own promises: nothing that it started outlives it, and what it says of others is so at any moment."""
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import trio
 
-from examples.demo.local_mesh import Sidecar, open_local_mesh, wait_for
+from examples.demo.local_mesh import Sidecar, json_lines, open_local_mesh, wait_for
+from examples.demo.ports import free_port
 
 
 async def test_what_is_started_while_a_sidecar_starts_ends_with_the_mesh(short_directory: Path) -> None:
@@ -39,3 +42,22 @@ async def test_closing_the_terminal_takes_the_whole_demo_down(short_directory: P
     assert (await demo.wait(), err) == (1, b"")
     assert "stopping" in out.decode()
     assert not list(short_directory.iterdir())  # the demo removes its directory last, when all processes have ended
+
+
+def test_a_port_that_was_chosen_stays_free_for_whoever_is_told_it() -> None:
+    port = free_port()
+    with socket.socket() as other, pytest.raises(OSError, match="Address already in use"):
+        other.bind(("127.0.0.1", port))  # as one that has bound itself without a choice
+    for _ in ("a start", "a restart"):
+        with socket.create_server(("127.0.0.1", port)):
+            socket.create_connection(("127.0.0.1", port)).close()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
+
+
+def test_a_line_that_is_half_written_is_not_read(tmp_path: Path) -> None:
+    file = tmp_path / "log"
+    file.write_bytes('{"event": "one"}\nno JSON\n{"event": "two"}\n{"event": "thr\u20ac'.encode()[:-1])
+    assert json_lines(file) == [{"event": "one"}, {"event": "two"}]
+    file.write_bytes(b'{"eve')
+    assert json_lines(file) == []

@@ -24,6 +24,7 @@ from tests.support.cluster import Cluster
 from tests.support.kube import Kube, Object
 from tests.support.namespaces import Pod
 from tests.support.plane import Caller, names_of
+from tests.support.processes import logged
 from tests.support.tokens import claims, key_in, signed_anew
 from transport import TlsStream
 
@@ -99,8 +100,8 @@ class Shop:
 
     def said(self, event: str) -> list[dict[str, Any]]:
         """The control plane's log lines of an event."""
-        lines = [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
-        return [line for line in lines if line["event"] == event]
+        assert self.mesh.control_plane is not None
+        return logged(self.mesh.control_plane, event)
 
     async def count(self, code: str) -> float:
         """How many certificates were refused by that code."""

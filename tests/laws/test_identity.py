@@ -15,6 +15,7 @@ from certs.tls import server_context
 from control_plane.push.office import in_thread
 from control_plane.state import State
 from control_plane.store.store import Store
+from examples.demo.ports import free_port
 from mesh.wire import Ack, Announce, Certificate, CertificateRequest, Hello, Listener, Nack, Snapshot
 from sidecar.channel import ControlPlane
 from sidecar.enrolment import Tokens
@@ -31,7 +32,6 @@ from tests.support.doors import Node, application, outbound_door
 from tests.support.pki import HOUR, Pki
 from tests.support.plane import DOMAIN, Caller, Plane, names_of
 from tests.support.simulator import TOKEN, WORKLOAD, Simulator
-from tests.support.stock import free_port
 from transport import PlainStream, TlsStream, dial
 
 

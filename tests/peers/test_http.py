@@ -8,8 +8,9 @@ import pytest
 import trio
 
 from examples.demo.local_mesh import LocalMesh, Sidecar
+from examples.demo.ports import free_port
 from tests.support.policies import allow
-from tests.support.stock import accepting, free_port, program, start_nginx
+from tests.support.stock import accepting, program, start_nginx
 
 
 async def pair(mesh: LocalMesh, port: int) -> Sidecar:

@@ -4,11 +4,11 @@ import json
 from typing import Any
 
 from examples.demo.local_mesh import LocalMesh, Process, http_get, wait_for
+from tests.support.processes import logged
 
 
 def failures(sidecar: Process) -> list[dict[str, Any]]:
-    events = [json.loads(line) for line in sidecar.log.read_text().splitlines() if line.startswith("{")]
-    return [event for event in events if event["event"] == "control link failed"]
+    return logged(sidecar, "control link failed")
 
 
 def stands(sidecar: Process) -> int:

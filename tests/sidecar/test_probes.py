@@ -10,6 +10,7 @@ import trio
 from attrs import define, field
 
 from certs.tls import server_context
+from examples.demo.ports import free_port
 from sidecar.metrics import Metrics, exposition
 from sidecar.observe import Observe, serve_observe
 from sidecar.probes import MAX_BODY_BYTES, MAX_HEAD_BYTES, Prober
@@ -180,7 +181,7 @@ async def test_a_port_is_open_or_not() -> None:
     async def accepting(stream: trio.abc.Stream, head: bytes) -> None:
         pass
 
-    gone = await free_port()
+    gone = free_port()
     open_port, closed_port = tcp("db/liveness"), tcp("db/readiness", port=gone)
     async with asking(accepting, open_port, closed_port) as asked:
         assert await asked.ask("db/liveness") == (200, {"probe": "db/liveness", "outcome": "healthy"})
@@ -263,9 +264,3 @@ async def test_a_probe_with_a_host_goes_there_and_one_without_to_where_the_kubel
 
 def tcp(name: str, *, port: int = 0) -> Callable[[int], Probe]:
     return lambda own: Probe(name, port or own, timeout=5.0)
-
-
-async def free_port() -> int:
-    with trio.socket.socket() as sock:
-        await sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])

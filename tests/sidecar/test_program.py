@@ -18,7 +18,7 @@ import trio
 from attrs import define, field
 
 from certs.tls import client_context
-from examples.demo.local_mesh import http_get
+from examples.demo.local_mesh import http_get, json_lines
 from mesh.wire import Announce
 from sidecar.view import ALPN_TCP
 from tests.support.simulator import TOKEN, Simulator, allow, snapshot
@@ -42,11 +42,10 @@ class Running:
         return (self.directory / "err").read_text()
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        lines = [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
-        return [line for line in lines if line["event"] == name]
+        return [line for line in json_lines(self.directory / "err") if line["event"] == name]
 
     def records(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (self.directory / "out").read_text().splitlines()]
+        return json_lines(self.directory / "out")
 
     @property
     def addresses(self) -> dict[str, Any]:

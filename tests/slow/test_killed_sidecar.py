@@ -6,10 +6,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import trio
 
 from examples.demo.local_mesh import LocalMesh, Sidecar
+from examples.demo.ports import free_port
 from tests.support.applications import answering, serving
 from tests.support.load import Load, loading
 from tests.support.policies import allow
-from tests.support.stock import free_port
 
 CALLERS = 8
 ROUNDS = 2

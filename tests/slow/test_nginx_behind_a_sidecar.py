@@ -6,10 +6,11 @@ from pathlib import Path
 import trio
 
 from examples.demo.local_mesh import LocalMesh, wait_for
+from examples.demo.ports import free_port
 from tests.support.applications import connect
 from tests.support.policies import allow
 from tests.support.smuggling import BODIES
-from tests.support.stock import accepting, free_port, program
+from tests.support.stock import accepting, program
 from tests.support.strange_heads import HEADS
 
 NGINX = """

@@ -27,6 +27,7 @@ from transport import TlsStream, dial
 DESTINATION = "shop/payments:8080"
 PATIENCE = 60.0  # seconds for one honest call: nothing is that slow, also on a busy machine
 SPARE_DESCRIPTORS = 24  # a pooled connection, a page that is being read
+IP_BIND_ADDRESS_NO_PORT = 24  # linux/in.h: the port is chosen when it is known where the connection leads
 TCP_REPAIR = 19  # linux/tcp.h: what happens to the socket is not told to the other end
 BATCH = 250  # connections opened before the listener gets a moment: a full queue of its would lose them
 UNIX_BATCH = 50  # the same, to a Unix socket
@@ -201,6 +202,7 @@ def _caller(address: str, source: str) -> socket.socket:
             sock.connect(address)
         return sock
     host, _, port = address.rpartition(":")
+    sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)  # else a crowd takes ports that others listen at
     sock.bind((source, 0))
     sock.connect_ex((host, int(port)))
     return sock

@@ -17,7 +17,7 @@ import trio
 from attrs import define
 
 from control_plane.injector.registration import PATH
-from examples.demo.local_mesh import LocalMesh, Result, open_local_mesh
+from examples.demo.local_mesh import LocalMesh, Result, json_lines, open_local_mesh
 from tests.support.charts import Rendered, render
 from tests.support.cluster import Cluster
 from tests.support.kube import Kube
@@ -99,8 +99,7 @@ class Injected:
     def lines(self, event: str) -> list[dict[str, Any]]:
         """The control plane's log lines whose event begins so."""
         assert self.mesh.control_plane is not None
-        found = [json.loads(line) for line in self.mesh.control_plane.log.read_text().splitlines()]
-        return [line for line in found if line["event"].startswith(event)]
+        return [line for line in json_lines(self.mesh.control_plane.log) if line["event"].startswith(event)]
 
     def outcomes(self, namespace: str) -> list[str]:
         """What became of each review of a pod of this namespace."""

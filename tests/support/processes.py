@@ -1,6 +1,5 @@
 """What can be learnt of a running process: what it logged and counted, and what the kernel says of it."""
 
-import json
 import os
 import re
 import resource
@@ -11,7 +10,7 @@ from typing import Any
 
 from attrs import frozen
 
-from examples.demo.local_mesh import Process, http_get
+from examples.demo.local_mesh import Process, http_get, json_lines
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -19,16 +18,7 @@ MIB = 1024 * KIB
 
 def logged(process: Process, event: str) -> list[dict[str, Any]]:
     """The lines of the process log (standard error) that report this event, oldest first."""
-    lines = process.log.read_text(errors="replace").splitlines()
-    return [line for line in map(_line, lines) if line.get("event") == event]
-
-
-def _line(text: str) -> dict[str, Any]:
-    try:
-        line = json.loads(text)
-    except ValueError:  # half a line: it is being written
-        return {}
-    return line if isinstance(line, dict) else {}
+    return [line for line in json_lines(process.log) if line.get("event") == event]
 
 
 def descriptors(process: Process) -> int:

@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from examples.demo.local_mesh import LocalMesh, wait_for
+from examples.demo.ports import free_port
 
 NGINX = """
 daemon off;
@@ -48,12 +49,6 @@ def missing(reason: str) -> NoReturn:
     if os.environ.get("DOORWARD_REQUIRE_PEERS"):
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
-
-
-def free_port() -> int:
-    """A port of loopback that was free a moment ago, for programs that cannot be handed a socket."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
 
 
 async def accepting(port: int) -> None:

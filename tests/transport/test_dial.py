@@ -5,6 +5,7 @@ import socket
 import pytest
 import trio
 
+from examples.demo.ports import free_port
 from tests.support.processes import no_descriptor_left
 from transport import (
     ConnectRefused,
@@ -18,14 +19,8 @@ from transport import (
 from transport.sockets import PAUSE_SECONDS, Peername, is_own
 
 
-async def free_port() -> int:
-    with trio.socket.socket() as sock:
-        await sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
 async def test_nobody_listens() -> None:
-    port = await free_port()
+    port = free_port()
     with pytest.raises(ConnectRefused, match=f"127.0.0.1:{port}"):
         await dial("127.0.0.1", port, deadline=5)
 
@@ -71,7 +66,7 @@ async def test_a_name_is_tried_address_by_address() -> None:
     class Resolver(trio.abc.HostnameResolver):
         async def getaddrinfo(self, *args: object, **kwargs: object) -> list:
             return [
-                (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", await free_port())),
+                (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", free_port())),
                 (socket.AF_INET, socket.SOCK_STREAM, 6, "", listening.getsockname()),
             ]
 
@@ -125,7 +120,7 @@ async def test_what_failed_to_connect_is_not_known() -> None:
     known: list[tuple[Peername, Peername]] = []
     dialled = Noting()
     with pytest.raises(ConnectRefused):
-        await dial("127.0.0.1", await free_port(), deadline=5, dialled=dialled)
+        await dial("127.0.0.1", free_port(), deadline=5, dialled=dialled)
     assert known[0] not in dialled
 
 
