@@ -1,4 +1,5 @@
-"""What a control plane does without being asked: leases run out, certificates of its own are replaced in time."""
+"""What a control plane does without being asked: leases run out, certificates of its own are replaced in time, and the
+store's past is kept within its bounds."""
 
 import logging
 
@@ -11,6 +12,7 @@ from control_plane.state import StateRefused
 from control_plane.store.errors import StoreError
 
 LOOK_AT_LEAST = 60.0  # seconds: the wall clock can be moved while trio's sleeps on
+TIDY_SECONDS = (1.0, 600.0)  # between two slices, and after the last one; what is too much goes with the writes too
 LEASE_FRACTION = 10  # an endpoint is gone at most a tenth of a lease after its end
 
 log = logging.getLogger("doorward.housekeeping")
@@ -27,6 +29,19 @@ async def expire_leases(office: Office) -> None:
         except StoreError as error:
             log.exception("leases cannot be expired", extra=fields(reason=str(error)))
             office.metrics.failures.labels("store").inc()
+
+
+async def tidy_store(office: Office) -> None:
+    """Prune what the store need not keep any more, a slice at a time, until cancelled."""
+    soon, later = TIDY_SECONDS
+    while True:
+        try:
+            more = await in_thread(office.store.tidy)
+        except StoreError as error:
+            log.exception("the store cannot be tidied", extra=fields(reason=str(error)))
+            office.metrics.failures.labels("store").inc()
+            more = False
+        await trio.sleep(soon if more else later)
 
 
 async def renew_authority(office: Office) -> None:

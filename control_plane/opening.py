@@ -36,7 +36,8 @@ async def open_office(
     roots = None if given else known_roots(state)
     if roots and settings.store_url is None:
         state.require(STORE_FILE)
-    store = await in_thread(lambda: Store.open(url, trust_domain=domain, clock=_now, roots=roots))
+    kept = settings.retention
+    store = await in_thread(lambda: Store.open(url, trust_domain=domain, clock=_now, roots=roots, retention=kept))
     stack.callback(store.close)  # not in a thread: at the end this is cancelled, and nothing else runs by then
     authority = await in_thread(lambda: open_authority(state, domain, _now, given, lifetimes=settings.lifetimes))
     fingerprints = [root_fingerprint(root) for root in authority.bundle.all_roots]

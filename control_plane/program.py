@@ -26,7 +26,7 @@ from control_plane.admin.server import serve as serve_admin
 from control_plane.admin.unix_socket import SocketRefused
 from control_plane.authority import AuthorityRefused
 from control_plane.cluster import Cluster, open_api, own_namespace, run_cluster
-from control_plane.housekeeping import expire_leases, renew_authority
+from control_plane.housekeeping import expire_leases, renew_authority, tidy_store
 from control_plane.injector.injection import Injection, open_injection
 from control_plane.kubernetes.api import KubernetesApi
 from control_plane.log import fields
@@ -106,6 +106,7 @@ async def serve(
         nursery.start_soon(office.board.watch, office.advance)
         nursery.start_soon(expire_leases, office)
         nursery.start_soon(renew_authority, office)
+        nursery.start_soon(tidy_store, office)
         nursery.start_soon(PushServer(office).serve, push)
         cluster = None
         if api is not None:

@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 from attrs import Attribute, Factory, field, frozen
 from attrs.validators import ge, gt
 
+from control_plane.store.retention import DEFAULT, MIB, Retention
+
 
 class SettingRefused(ValueError):
     """A setting has no usable value; the text names the setting and what it accepts."""
@@ -69,6 +71,8 @@ class Lifetimes:
     """How long a registered endpoint stays without its sidecar renewing it (law 4)."""
     operator: timedelta = field(default=timedelta(hours=24), validator=_longer_than_zero)
     """The longest that an operator's certificate may be asked for."""
+    policy_history: timedelta = field(default=DEFAULT.age, validator=_longer_than_zero)
+    """How long each version of a policy is kept where there is room, and the newest of one that was removed."""
 
 
 @frozen
@@ -89,7 +93,7 @@ class Limits:
     unauthenticated_requests: int = field(default=4, validator=_count)
     """Certificate requests that a link without a certificate may make."""
     renewals_per_minute: int = field(default=600, validator=_count)
-    """Certificates that one identity, with all its instances, may renew in a minute."""
+    """Certificates that one identity, with all its instances, may renew or attest as pods in a minute."""
     write_timeout: float = field(default=30.0, validator=_seconds)
     """A sidecar that does not take a message within this is gone."""
     ping_interval: float = field(default=15.0, validator=_seconds)
@@ -115,6 +119,12 @@ class Limits:
     """The same, of operators to the address where the admin API answers over TLS."""
     injector_connections: int = field(default=256, validator=_count)
     """The same, of API servers to the injector's address."""
+    policy_versions: int = field(default=DEFAULT.versions, validator=_count)
+    """Versions of one policy that are kept however old they are, where there is room."""
+    policy_history_mib: int = field(default=DEFAULT.history_bytes // MIB, validator=_count)
+    """Room for all versions that are not in force, in MiB; the namespace that holds most gives way."""
+    audit_mib: int = field(default=DEFAULT.audit_bytes // MIB, validator=_count)
+    """Room for the audit log, in MiB; the namespace that holds most gives way."""
 
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -227,6 +237,16 @@ class ControlPlaneSettings:
     kubernetes: KubernetesSettings = Factory(KubernetesSettings)
     lifetimes: Lifetimes = Factory(Lifetimes)
     limits: Limits = Factory(Limits)
+
+    @property
+    def retention(self) -> Retention:
+        """How much of the past the store keeps."""
+        return Retention(
+            versions=self.limits.policy_versions,
+            age=self.lifetimes.policy_history,
+            history_bytes=self.limits.policy_history_mib * MIB,
+            audit_bytes=self.limits.audit_mib * MIB,
+        )
 
     def __attrs_post_init__(self) -> None:
         if (self.ca_certificate is None) != (self.ca_key is None):

@@ -28,6 +28,7 @@ LIFETIMES = {
     "attestation": "How long a sidecar may renew before it has to show a new token.",
     "lease": "How long a registered endpoint stays without being renewed.",
     "operator": "The longest for which an operator may ask for a certificate.",
+    "policy_history": "How long each version of a policy is kept, where there is room.",
 }
 
 LIMITS = {
@@ -39,7 +40,7 @@ LIMITS = {
     "hello_timeout": "From the handshake to the sidecar's first message.",
     "unauthenticated_lifetime": "For everything that a connection without a certificate does.",
     "unauthenticated_requests": "Certificate requests on a connection without a certificate.",
-    "renewals_per_minute": "Renewals of one identity in a minute.",
+    "renewals_per_minute": "Certificates that one identity renews or its pods attest, in a minute.",
     "write_timeout": "For a sidecar to take a message.",
     "ping_interval": "Between two signs of life asked of a sidecar.",
     "silence_timeout": "After which a silent sidecar is taken for gone.",
@@ -54,6 +55,10 @@ LIMITS = {
     "admin_connections": "The same, to the admin socket.",
     "operator_connections": "The same, of operators to --admin-listen.",
     "injector_connections": "The same, of API servers to --injector-listen.",
+    "policy_versions": "Versions of one policy that are kept however old they are, where there is room.",
+    "policy_history_mib": "MiB for the versions of policies that are not in force; where they are full, the oldest of "
+    "the namespace that holds most go.",
+    "audit_mib": "MiB for the audit log; where they are full, the oldest entries of the namespace that holds most go.",
 }
 
 

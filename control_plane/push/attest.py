@@ -100,6 +100,8 @@ class Attestor:
         if not is_jwt(token):
             return await in_thread(lambda: office.store.issue_with_token(token, key, sign))
         pod = await self._review(token)
+        if peer is None:
+            self._count_renewal(pod.workload.in_domain(office.trust_domain))
         return await in_thread(lambda: office.store.issue_for_pod(pod.workload, key, sign, ground=pod.ground))
 
     async def _review(self, token: str) -> Attested:

@@ -7,8 +7,12 @@
     database    opening (SQLite or PostgreSQL), migrating, transactions
     counter     the store's one row: whose it is, its number, the roots that are trusted
     audit       the hash-chained log; whatever changes writes its entry in its own transaction
+    pruning     what of the log has no room any more, and how the chain holds across its gaps
     changes     what a change of policies amounts to, document by document; pure
-    policies    policy documents and their numbered revisions
+    policies    policy documents in force, and how they change
+    history     the numbered revisions that led to them, pruned to their room
+    retention   how much of the past is kept
+    shares      how much of it is whose: where there is no room, who holds most gives way
     tokens      join tokens; the certificates issued for them, for pods, or renewed
     operators   the certificates issued for operators of the admin API
     registry    which workload can be reached where, by leases

@@ -3,17 +3,20 @@
 An entry's hash covers its sequence number, time, actor, event, detail and the hash before it, so a change, a removal
 or a swap anywhere breaks the chain from there on; the row of `house` holds the end, so cutting the tail is seen too.
 An entry is written in the transaction of the change that it tells of: neither exists without the other. Details hold
-names, numbers and hashes, never secrets.
+names, numbers and hashes, never secrets. What has no room any more is pruned (see `pruning`): a gap keeps the chain
+together across what is gone, and the chain itself says how many entries its gaps hold.
 """
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
 
+from control_plane.store import pruning, shares
 from control_plane.store.database import Transaction
 from control_plane.store.errors import AuditBroken
 from control_plane.store.records import AuditEntry
@@ -25,18 +28,40 @@ GENESIS: Final = "0" * 64
 _CHUNK: Final = 1000
 
 
-def append(tx: Transaction, actor: str, event: str, detail: Mapping[str, Any]) -> AuditEntry:
-    """Add one entry to the chain."""
+def append(tx: Transaction, actor: str, event: str, detail: Mapping[str, Any], *, namespace: str = "") -> AuditEntry:
+    """Add one entry to the chain, on account of `namespace`; what there is no room for then is pruned."""
+    entry = _write(tx, actor, event, detail, namespace)
+    prune(tx, pruning.cost(json.dumps(entry.detail)))
+    return entry
+
+
+def prune(tx: Transaction, added: int = 0) -> bool:
+    """Prune a slice of what there is no room for, after a write of `added` bytes; True where there was any."""
+    done = pruning.make_room(tx, added)
+    if done is not None:
+        _write(tx, "doorward", pruning.PRUNED, done, done["namespace"])
+    return done is not None
+
+
+def _write(tx: Transaction, actor: str, event: str, detail: Mapping[str, Any], namespace: str) -> AuditEntry:
     end = tx.connection.execute(sa.select(house.c.audit_seq, house.c.audit_hash)).one()
     text = json.dumps(detail, sort_keys=True, separators=(",", ":"))
     seq, previous = end.audit_seq + 1, end.audit_hash
     digest = _digest(seq, tx.now, actor, event, text, previous)
     tx.connection.execute(
         audit.insert().values(
-            seq=seq, time=tx.now, actor=actor, event=event, detail=text, previous=previous, hash=digest
+            seq=seq,
+            time=tx.now,
+            actor=actor,
+            event=event,
+            detail=text,
+            previous=previous,
+            hash=digest,
+            namespace=namespace,
         )
     )
     tx.connection.execute(house.update().values(audit_seq=seq, audit_hash=digest))
+    shares.add(tx, shares.AUDIT, namespace, pruning.cost(text))
     return AuditEntry(seq, tx.now, actor, event, json.loads(text), previous, digest)
 
 
@@ -46,21 +71,53 @@ def read(tx: Transaction, after: int, limit: int) -> tuple[AuditEntry, ...]:
 
 
 def verify(tx: Transaction) -> int:
-    """Walk the chain from its beginning to its end and say how many entries it has. Raises AuditBroken."""
-    seq, previous = 0, GENESIS
+    """Walk the chain from its beginning to its end and say how many entries were written. Raises AuditBroken."""
+    seq, previous, missing, told = 0, GENESIS, 0, 0
+    gaps = _Gaps(tx)
     for row in _walk(tx):
+        if (gap := gaps.at(seq + 1)) is not None:
+            _check_follows(gap.first, gap.previous, previous)
+            seq, previous, missing = gap.last, gap.hash, missing + gap.last - gap.first + 1
         seq += 1
         if row.seq != seq:
             raise AuditBroken(f"audit entry {seq} is missing", seq=seq)
-        if row.previous != previous:
-            raise AuditBroken(f"audit entry {seq} does not follow from the one before it", seq=seq)
+        _check_follows(seq, row.previous, previous)
         if row.hash != _digest(row.seq, row.time, row.actor, row.event, row.detail, row.previous):
             raise AuditBroken(f"audit entry {seq} is not what was written", seq=seq)
         previous = row.hash
+        told = json.loads(row.detail)["in_all"] if row.event == pruning.PRUNED else told
+    _check_end(tx, seq, previous)
+    if missing != told:
+        raise AuditBroken(f"{missing} audit entries are gone, and the log says that {told} were pruned", seq=seq)
+    return seq
+
+
+def _check_follows(seq: int, said: str, previous: str) -> None:
+    if said != previous:
+        raise AuditBroken(f"audit entry {seq} does not follow from the one before it", seq=seq)
+
+
+def _check_end(tx: Transaction, seq: int, previous: str) -> None:
     end = tx.connection.execute(sa.select(house.c.audit_seq, house.c.audit_hash)).one()
     if (seq, previous) != (end.audit_seq, end.audit_hash):
         raise AuditBroken(f"the audit log ends at entry {seq}, not at {end.audit_seq}", seq=min(seq, end.audit_seq) + 1)
-    return seq
+
+
+class _Gaps:
+    """The gaps in their order, a chunk at a time."""
+
+    def __init__(self, tx: Transaction) -> None:
+        self._tx = tx
+        self._known: dict[int, pruning.Gap] = {}
+        self._through = 0
+
+    def at(self, seq: int) -> pruning.Gap | None:
+        """The gap that begins at `seq`, asked in rising order."""
+        if seq > self._through:
+            found = pruning.gaps_from(self._tx, seq, _CHUNK)
+            self._known = {gap.first: gap for gap in found}
+            self._through = found[-1].first if len(found) == _CHUNK else sys.maxsize
+        return self._known.get(seq)
 
 
 def _walk(tx: Transaction) -> Iterator[sa.Row[Any]]:

@@ -27,6 +27,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from certs.spiffe import TrustDomain
 from control_plane.store.errors import StoreError
+from control_plane.store.retention import Retention
 from control_plane.store.schema import house
 
 MIGRATED: Final = "alembic_version"  # the table in which Alembic notes how far a database is
@@ -47,20 +48,25 @@ _migrating = threading.Lock()  # Alembic keeps the migration that runs in a glob
 
 @frozen
 class Transaction:
-    """What a concern works with: the open connection, the one time of this transaction, and whose store it is."""
+    """What a concern works with: the open connection, the one time of this transaction, whose store it is, and how
+    much of the past it keeps."""
 
     connection: sa.Connection
     now: datetime
     trust_domain: TrustDomain
+    retention: Retention
 
 
 class Database:
     """An engine and the two kinds of transactions on it."""
 
-    def __init__(self, engine: sa.Engine, trust_domain: TrustDomain, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, engine: sa.Engine, trust_domain: TrustDomain, clock: Callable[[], datetime], retention: Retention
+    ) -> None:
         self._engine = engine
         self._trust_domain = trust_domain
         self._clock = clock
+        self._retention = retention
         self._turn = threading.Lock()
 
     @contextmanager
@@ -92,7 +98,7 @@ class Database:
             with self._engine.connect() as connection:
                 connection.execution_options(**how[self._engine.dialect.name])
                 with connection.begin():
-                    yield Transaction(connection, self._clock(), self._trust_domain)
+                    yield Transaction(connection, self._clock(), self._trust_domain, self._retention)
         except SQLAlchemyError as error:
             raise StoreError(f"the store failed: {_cause(error)}{_advice(error)}") from error
         except json.JSONDecodeError as error:

@@ -1,20 +1,20 @@
-"""Policy documents in force, and the numbered revisions that led to them."""
+"""Policy documents in force, and how they change."""
 
 import hashlib
 import json
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Any
 
 import sqlalchemy as sa
 
-from control_plane.store import audit, counter
+from control_plane.store import audit, counter, history, pruning
 from control_plane.store.changes import canonical, changes_between, check_owner
 from control_plane.store.database import Transaction
 from control_plane.store.errors import AuditBroken, OwnedByOther
+from control_plane.store.pruning import namespace_in
 from control_plane.store.records import Change, Document, Owner, PolicyKey, Revision, StoredPolicy, key_of
 from control_plane.store.schema import audit as entries
-from control_plane.store.schema import changes, policies, revisions
+from control_plane.store.schema import policies
 
 _CHANGED = "policies.changed"
 
@@ -29,11 +29,6 @@ def read_all(tx: Transaction) -> tuple[StoredPolicy, ...]:
         for row in rows
     ]
     return tuple(sorted(stored, key=lambda policy: (policy.namespace, policy.kind, policy.name)))
-
-
-def latest(tx: Transaction) -> int:
-    """The number of the latest revision, or 0."""
-    return tx.connection.execute(sa.select(sa.func.max(revisions.c.number))).scalar() or 0
 
 
 def change(
@@ -65,68 +60,41 @@ def _store(tx: Transaction, steps: tuple[Change, ...], author: str, message: str
     if not effective:
         return Revision(counter.number(tx), author, tx.now, message, steps)
     revision = Revision(counter.advance(tx), author, tx.now, message, steps)
-    _write_revision(tx, revision, effective)
+    added = history.write(tx, revision, effective)
     _take_effect(tx, revision, effective, owner)
-    audit.append(
-        tx,
-        author,
-        _CHANGED,
-        {"number": revision.number, "message": message, "changes": [_summary(step) for step in effective]},
-    )
+    history.prune(tx, effective, added)
+    for namespace, own in groupby(effective, key=lambda step: step.namespace):  # in its order: see `changes`
+        detail = {"number": revision.number, "message": message, "changes": [_summary(step) for step in own]}
+        audit.append(tx, author, _CHANGED, detail, namespace=namespace)
     return revision
 
 
 def verify(tx: Transaction) -> None:
     """Hold the documents in force to what the audit log says was stored last. Raises AuditBroken."""
-    written: dict[str, tuple[str | None, int]] = {}
-    query = sa.select(entries.c.seq, entries.c.detail).where(entries.c.event == _CHANGED).order_by(entries.c.seq)
-    for row in tx.connection.execute(query):
-        for step in json.loads(row.detail)["changes"]:
-            written[step["policy"]] = step.get("sha256"), row.seq
+    written, floors = _written(tx)
     for policy in read_all(tx):
         name = _name(*policy.key)
         digest, seq = written.pop(name, (None, 0))
         if digest != _sha256(policy.document):
             raise AuditBroken(f"{name} is not what audit entry {seq} says was stored", seq=seq)
     for name, (digest, seq) in written.items():
-        if digest is not None:
+        removed_unseen = seq < floors.get(namespace_in(name), 0)  # the entry that says so may have been pruned
+        if digest is not None and not removed_unseen:
             raise AuditBroken(f"{name} is gone, and audit entry {seq} says that it was stored", seq=seq)
 
 
-def read_revisions(tx: Transaction, limit: int) -> tuple[Revision, ...]:
-    """The latest revisions, newest first."""
-    rows = tx.connection.execute(sa.select(revisions).order_by(revisions.c.number.desc()).limit(limit)).all()
-    numbers = [row.number for row in rows]
-    query = sa.select(changes).where(changes.c.number.in_(numbers)).order_by(changes.c.number, changes.c.position)
-    steps = {
-        number: tuple(_step(row) for row in group)
-        for number, group in groupby(tx.connection.execute(query), key=lambda row: row.number)
-    }
-    return tuple(Revision(row.number, row.author, row.time, row.message, steps[row.number]) for row in rows)
-
-
-def _write_revision(tx: Transaction, revision: Revision, steps: Sequence[Change]) -> None:
-    tx.connection.execute(
-        revisions.insert().values(
-            number=revision.number, author=revision.author, time=revision.time, message=revision.message
-        )
-    )
-    tx.connection.execute(
-        changes.insert(),
-        [
-            {
-                "number": revision.number,
-                "position": position,
-                "action": step.action,
-                "kind": step.kind,
-                "namespace": step.namespace,
-                "name": step.name,
-                "before": _text(step.before),
-                "after": _text(step.after),
-            }
-            for position, step in enumerate(steps)
-        ],
-    )
+def _written(tx: Transaction) -> tuple[dict[str, tuple[str | None, int]], dict[str, int]]:
+    """What the log says of each document last, and where; and up to where each namespace's entries were pruned."""
+    written: dict[str, tuple[str | None, int]] = {}
+    floors: dict[str, int] = {}
+    query = sa.select(entries).where(entries.c.event.in_([_CHANGED, pruning.PRUNED])).order_by(entries.c.seq)
+    for row in tx.connection.execute(query):
+        detail = json.loads(row.detail)
+        for step in detail["changes" if row.event == _CHANGED else "policies"]:
+            written[step["policy"]] = step.get("sha256"), row.seq
+        if row.event == pruning.PRUNED:
+            floors[detail["namespace"]] = detail["through"]
+    return written, floors
 
 
 def _take_effect(tx: Transaction, revision: Revision, steps: Sequence[Change], owner: Owner) -> None:
@@ -141,7 +109,7 @@ def _take_effect(tx: Transaction, revision: Revision, steps: Sequence[Change], o
             "kind": step.kind,
             "namespace": step.namespace,
             "name": step.name,
-            "document": _text(step.after),
+            "document": history.text(step.after),
             "number": revision.number,
             "author": revision.author,
             "time": revision.time,
@@ -152,10 +120,6 @@ def _take_effect(tx: Transaction, revision: Revision, steps: Sequence[Change], o
     ]
     if come:
         tx.connection.execute(policies.insert(), come)
-
-
-def _step(row: sa.Row[Any]) -> Change:
-    return Change(row.action, row.kind, row.namespace, row.name, _document(row.before), _document(row.after))
 
 
 def _summary(step: Change) -> dict[str, str]:
@@ -172,11 +136,3 @@ def _name(kind: str, namespace: str, name: str) -> str:
 
 def _sha256(document: Document) -> str:
     return hashlib.sha256(canonical(document).encode("ascii")).hexdigest()
-
-
-def _text(document: Document | None) -> str | None:
-    return None if document is None else json.dumps(document)
-
-
-def _document(text: str | None) -> Document | None:
-    return None if text is None else json.loads(text)

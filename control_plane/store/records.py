@@ -60,13 +60,26 @@ class Change:
 
 @frozen
 class Revision:
-    """One change of the policies as a whole. `number` is the store number that it took."""
+    """One change of the policies as a whole. `number` is the store number that it took.
+
+    `pruned` of its changes are not kept any more, beside those in `changes`.
+    """
 
     number: int
     author: str
     time: datetime
     message: str
     changes: tuple[Change, ...]
+    pruned: int = 0
+
+
+@frozen
+class Pruned:
+    """What the store has had no room for: how much of each, and the latest revision of which something is missing."""
+
+    versions: int
+    through: int
+    entries: int
 
 
 @frozen

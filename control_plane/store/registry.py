@@ -8,6 +8,7 @@ control plane is away nobody can renew, so every lease that was alive when it st
 from collections.abc import Sequence
 from datetime import timedelta
 from ipaddress import IPv6Address, ip_address
+from itertools import groupby
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -40,14 +41,16 @@ def lease(tx: Transaction, identity: SpiffeId, instance: str, wanted: Sequence[L
                 code="address_leased",
             )
     _replace(tx, identity, instance, new)
-    return _note(tx, str(identity), "endpoints.leased", before=held, after=new)
+    return _note(tx, str(identity), "endpoints.leased", _namespace_of(str(identity.workload)), before=held, after=new)
 
 
 def expire(tx: Transaction) -> bool:
     """Forget leases whose time is over; True where there were any."""
-    over = _read(tx, leases.c.expires <= tx.now)
+    over = sorted(_read(tx, leases.c.expires <= tx.now), key=_namespace)
     tx.connection.execute(leases.delete().where(leases.c.expires <= tx.now))
-    return _note(tx, "doorward", "endpoints.expired", before=over, after=())
+    for namespace, own in groupby(over, key=_namespace):
+        _note(tx, "doorward", "endpoints.expired", namespace, before=[*own], after=())
+    return bool(over)
 
 
 def outlive_restart(tx: Transaction) -> None:
@@ -101,14 +104,24 @@ def _replace(tx: Transaction, identity: SpiffeId, instance: str, new: Sequence[L
         tx.connection.execute(leases.insert().values(**_columns(each)))
 
 
-def _note(tx: Transaction, actor: str, event: str, *, before: Sequence[Lease], after: Sequence[Lease]) -> bool:
+def _namespace(each: Lease) -> str:
+    return _namespace_of(each.workload)
+
+
+def _namespace_of(workload: str) -> str:
+    return workload.partition("/")[0]
+
+
+def _note(
+    tx: Transaction, actor: str, event: str, namespace: str, *, before: Sequence[Lease], after: Sequence[Lease]
+) -> bool:
     """Advance the number and write the audit entry, where a snapshot would show the difference."""
     gone = {_shape(each) for each in before} - {_shape(each) for each in after}
     come = {_shape(each) for each in after} - {_shape(each) for each in before}
     if not gone and not come:
         return False
     detail = {"number": counter.advance(tx), "gone": sorted(map(_label, gone)), "come": sorted(map(_label, come))}
-    audit.append(tx, actor, event, detail)
+    audit.append(tx, actor, event, detail, namespace=namespace)
     return True
 
 

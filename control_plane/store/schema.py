@@ -64,6 +64,9 @@ house = sa.Table(
     _text("roots"),
     _number("audit_seq"),
     _text("audit_hash"),
+    _number("audit_pruned", server_default="0"),  # entries that are no longer there
+    _number("history_pruned", server_default="0"),  # versions of policies that are no longer there
+    _number("history_through", server_default="0"),  # the latest revision that lacks one
 )
 
 policies = sa.Table(
@@ -86,6 +89,7 @@ revisions = sa.Table(
     _text("author"),
     _time("time"),
     _text("message"),
+    _number("pruned", server_default="0"),  # changes of it that are no longer there
 )
 
 changes = sa.Table(
@@ -100,6 +104,8 @@ changes = sa.Table(
     sa.Column("before", sa.Text),
     sa.Column("after", sa.Text),
     sa.ForeignKeyConstraint(["number"], ["revisions.number"]),
+    sa.Index(None, "namespace", "number"),
+    sa.Index(None, "kind", "namespace", "name", "number"),
 )
 
 tokens = sa.Table(
@@ -133,6 +139,7 @@ issuances = sa.Table(
     _time("attested_at"),
     _text("method"),
     _time("time", index=True),
+    sa.Index(None, "identity", "time"),
 )
 
 leases = sa.Table(
@@ -168,4 +175,23 @@ audit = sa.Table(
     _text("detail"),
     _text("previous"),
     _text("hash"),
+    _text("namespace", server_default=""),  # whose share it is
+    sa.Index(None, "namespace", "seq"),
+)
+
+audit_gaps = sa.Table(
+    "audit_gaps",
+    metadata,
+    _number("first", primary_key=True, autoincrement=False),
+    _number("last", index=True),
+    _text("previous"),  # the hash before the first entry that is no longer there
+    _text("hash"),  # the hash of the last one
+)
+
+shares = sa.Table(
+    "shares",
+    metadata,
+    _text("ledger", primary_key=True),
+    _text("namespace", primary_key=True),
+    _number("size"),  # bytes
 )

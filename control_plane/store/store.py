@@ -13,7 +13,7 @@ from typing import Any, Self
 from cryptography import x509
 
 from certs.spiffe import SpiffeId, TrustDomain, WorkloadName
-from control_plane.store import audit, bans, counter, operators, policies, registry, tokens
+from control_plane.store import audit, bans, counter, history, operators, policies, registry, tokens
 from control_plane.store.database import Database, connect, migrate
 from control_plane.store.records import (
     AuditEntry,
@@ -24,10 +24,12 @@ from control_plane.store.records import (
     Lease,
     Owner,
     PolicyKey,
+    Pruned,
     Revision,
     StoredPolicy,
     TokenInfo,
 )
+from control_plane.store.retention import DEFAULT, Retention
 from control_plane.store.tokens import Sign
 
 
@@ -39,6 +41,7 @@ class Store:
         self.epoch: str = secrets.token_hex(8)
         """New at every opening. A store brought back from a backup repeats numbers, and an opening is the only moment
         at which one can have been brought back: so within an epoch, numbers never do."""
+        self._swept: PolicyKey | None = None
 
     @classmethod
     def open(
@@ -48,15 +51,17 @@ class Store:
         trust_domain: TrustDomain,
         clock: Callable[[], datetime],
         roots: Collection[str] | None = None,
+        retention: Retention = DEFAULT,
     ) -> Self:
         """Open the store at an SQLAlchemy `url` (`sqlite:////path/store.db`, `postgresql+psycopg://...`).
 
         Creates it, or brings its tables up to date. `clock` gives aware UTC times, `roots` are the fingerprints of the
-        CA beside it, None for any. Raises StoreError for a store of another trust domain or CA, for one that a newer
-        Doorward has migrated, for a database of something else, and where it cannot be reached.
+        CA beside it, None for any; `retention` bounds how much of the past is kept. Raises StoreError for a store of
+        another trust domain or CA, for one that a newer Doorward has migrated, for a database of something else, and
+        where it cannot be reached.
         """
         engine = connect(url)
-        database = Database(engine, trust_domain, clock)
+        database = Database(engine, trust_domain, clock, retention)
         try:
             with database.write_unlocked() as tx:
                 migrate(tx.connection)
@@ -103,7 +108,7 @@ class Store:
     def policy_number(self) -> int:
         """The number of the latest policy revision; 0 before the first."""
         with self._database.read() as tx:
-            return policies.latest(tx)
+            return history.latest(tx)
 
     def change_policies(
         self,
@@ -133,10 +138,30 @@ class Store:
         with self._database.write() as tx:
             return policies.release(tx, document, author, message)
 
-    def revisions(self, limit: int = 50) -> tuple[Revision, ...]:
-        """The latest policy revisions, newest first."""
+    def revisions(self, limit: int = 50, namespace: str | None = None, name: str | None = None) -> tuple[Revision, ...]:
+        """The latest policy revisions that are kept, newest first.
+
+        With `namespace`, and perhaps `name`, only what they changed of these documents.
+        """
         with self._database.read() as tx:
-            return policies.read_revisions(tx, limit)
+            return history.read(tx, limit, namespace, name)
+
+    def revision(self, number: int) -> Revision | None:
+        """The policy revision of this number. None where there was none, or where it was pruned."""
+        with self._database.read() as tx:
+            return history.read_one(tx, number)
+
+    def pruned(self) -> Pruned:
+        """What the store has had no room for."""
+        with self._database.read() as tx:
+            return history.pruned(tx)
+
+    def tidy(self) -> bool:
+        """Prune one slice of what has no room, or that time has made superfluous; True where there may be more."""
+        with self._database.write() as tx:
+            full = [history.make_room(tx), audit.prune(tx), tokens.forget(tx)]
+            self._swept = history.sweep(tx, self._swept)
+            return any(full) or self._swept is not None
 
     def create_token(
         self, workload: WorkloadName, *, lifetime: timedelta, uses: int, author: str
@@ -260,7 +285,7 @@ class Store:
             return audit.read(tx, after, limit)
 
     def verify_audit(self) -> int:
-        """Check the whole audit chain, and the policies in force against it; say how many entries it has.
+        """Check the whole audit chain, and the policies in force against it; say how many entries were written.
 
         Raises AuditBroken with the first `seq` that is bad, or that the policies do not agree with.
         """

@@ -29,6 +29,12 @@ PREFIX: Final = "dwt_"
 KEEP: Final = timedelta(days=7)
 """How long an expired token or certificate is remembered, so that a late use is told `expired` and not `unknown`."""
 
+KEPT_OF_PODS: Final = 1000
+"""Certificates of one identity that its pods attested: they renew nothing, so older ones are not needed."""
+
+FORGOTTEN_AT_ONCE: Final = 256
+"""Issuances that one write or sweep takes out at most."""
+
 Sign = Callable[[WorkloadName], tuple[x509.Certificate, ...]]
 """Signs for the attested workload: the chain, leaf first. What it raises undoes the transaction and is passed on.
 
@@ -184,7 +190,17 @@ def _issue(
         raise RenewalRefused(f"{identity} is no workload: it gets no certificate here", code="unknown_certificate")
     chain = sign(workload)
     actor = str(identity)
-    write_down(tx, chain[0], actor, key, attested_at=attested_at, method=method, actor=actor, ground=ground)
+    write_down(
+        tx,
+        chain[0],
+        actor,
+        key,
+        attested_at=attested_at,
+        method=method,
+        actor=actor,
+        ground=ground,
+        namespace=workload.namespace,
+    )
     return chain
 
 
@@ -198,10 +214,11 @@ def write_down(
     method: Method,
     actor: str,
     ground: Mapping[str, str],
+    namespace: str = "",
 ) -> None:
-    """Keep what was signed, for whom and on what ground, in the issuances and in the audit log."""
+    """Keep what was signed, for whom and on what ground, in the issuances and in the audit log (for `namespace`)."""
     serial, not_after = str(leaf.serial_number), leaf.not_valid_after_utc
-    tx.connection.execute(issuances.delete().where(issuances.c.not_after < tx.now - KEEP))
+    forget(tx)
     tx.connection.execute(
         issuances.insert().values(
             serial=serial,
@@ -214,7 +231,26 @@ def write_down(
         )
     )
     detail = {"serial": serial, "key": key, "not_after": not_after.isoformat(), "method": method}
-    audit.append(tx, actor, "certificate.issued", {**detail, **ground})
+    audit.append(tx, actor, "certificate.issued", {**detail, **ground}, namespace=namespace)
+    if method == "kubernetes":
+        _forget_of_pods(tx, identity)
+
+
+def forget(tx: Transaction) -> bool:
+    """Forget a slice of the certificates that ended long ago; True where there were any."""
+    return _forget(tx, sa.select(issuances.c.serial).where(issuances.c.not_after < tx.now - KEEP))
+
+
+def _forget_of_pods(tx: Transaction, identity: str) -> None:
+    own = sa.select(issuances.c.serial).where(issuances.c.identity == identity, issuances.c.method == "kubernetes")
+    _forget(tx, own.order_by(issuances.c.time.desc(), issuances.c.serial).offset(KEPT_OF_PODS))
+
+
+def _forget(tx: Transaction, found: sa.Select[tuple[str]]) -> bool:
+    serials = tx.connection.execute(found.limit(FORGOTTEN_AT_ONCE)).scalars().all()
+    if serials:
+        tx.connection.execute(issuances.delete().where(issuances.c.serial.in_(serials)))
+    return bool(serials)
 
 
 def _hash(token: str) -> str:

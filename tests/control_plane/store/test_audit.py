@@ -77,7 +77,7 @@ def test_a_missing_entry_is_named_also_at_the_end(filled: Store, tamper: Tamper,
 
 
 def test_an_entry_that_nobody_wrote_is_named(filled: Store, tamper: Tamper) -> None:
-    tamper("INSERT INTO audit SELECT 7, time, actor, event, detail, hash, hash FROM audit WHERE seq = 6")
+    tamper("INSERT INTO audit SELECT 7, time, actor, event, detail, hash, hash, '' FROM audit WHERE seq = 6")
     with pytest.raises(AuditBroken) as broken:
         filled.verify_audit()
     assert broken.value.seq == 7

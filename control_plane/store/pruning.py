@@ -1,0 +1,129 @@
+"""Pruning the audit log: the oldest entries of the namespace that holds most go, and a gap holds the chain together.
+
+A gap says which entries are gone, the hash before the first and that of the last, so what follows is still seen to
+follow. Every pruning is itself an entry: whose entries went, up to which, how many were pruned in all, and the hashes
+of those documents in force of which an entry that went was the last word. So `verify` can still say that nothing else
+is missing, and that the documents in force are those that were stored.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
+from typing import Any, Final
+
+import sqlalchemy as sa
+from attrs import asdict, evolve, frozen
+
+from control_plane.store import shares
+from control_plane.store.database import Transaction
+from control_plane.store.schema import audit, audit_gaps, house, policies
+
+PRUNED: Final = "audit.pruned"
+"""The event by which the log tells of it."""
+
+_SPARE: Final = 64  # one in so many bytes of the room is made free at once, so that few entries tell of pruning
+
+
+@frozen
+class Gap:
+    """Entries `first` to `last` are gone. `previous` is the hash before the first, `hash` that of the last."""
+
+    first: int
+    last: int
+    previous: str
+    hash: str
+
+
+def cost(detail: str) -> int:
+    """The bytes of an entry with this detail."""
+    return shares.OVERHEAD + len(detail)
+
+
+def joined(gaps: Iterable[Gap]) -> list[Gap]:
+    """The same as few gaps as possible, in order: neighbours become one."""
+    found: list[Gap] = []
+    for gap in sorted(gaps, key=lambda each: each.first):
+        if found and found[-1].last + 1 == gap.first:
+            found[-1] = evolve(found[-1], last=gap.last, hash=gap.hash)
+        else:
+            found.append(gap)
+    return found
+
+
+def gaps_from(tx: Transaction, seq: int, limit: int) -> list[Gap]:
+    """At most `limit` gaps that begin at `seq` or behind it, in order."""
+    query = sa.select(audit_gaps).where(audit_gaps.c.first >= seq).order_by(audit_gaps.c.first).limit(limit)
+    return _gaps(tx, query)
+
+
+def make_room(tx: Transaction, added: int) -> dict[str, Any] | None:
+    """Prune a slice of what has no room, after a write of `added` bytes: what the log has to tell of it, if anything.
+
+    The latest entry stays.
+    """
+    held, bound = shares.sizes(tx, shares.AUDIT), tx.retention.audit_bytes
+    excess = sum(held.values()) - bound
+    if excess <= 0:
+        return None
+    namespace = max(held, key=lambda each: held[each])
+    wanted = min(excess + bound // _SPARE, shares.SLICE_BYTES + added)
+    gone = list(_oldest(tx, namespace, wanted, shares.rows_for(added)))
+    if not gone:
+        return None
+    _cut_out(tx, gone)
+    shares.add(tx, shares.AUDIT, namespace, -sum(cost(row.detail) for row in gone))
+    tx.connection.execute(house.update().values(audit_pruned=house.c.audit_pruned + len(gone)))
+    return {
+        "namespace": namespace,
+        "entries": len(gone),
+        "through": gone[-1].seq,
+        "in_all": tx.connection.execute(sa.select(house.c.audit_pruned)).scalar_one(),
+        "policies": _last_words(tx, gone),
+    }
+
+
+def namespace_in(policy: str) -> str:
+    """The namespace of a document as the log names it, `KIND NAMESPACE/NAME`."""
+    return policy.partition(" ")[2].partition("/")[0]
+
+
+def _oldest(tx: Transaction, namespace: str, wanted: int, limit: int) -> Iterator[sa.Row[Any]]:
+    """The oldest entries of a share, until they hold `wanted` bytes."""
+    end = sa.select(house.c.audit_seq).scalar_subquery()
+    query = sa.select(audit).where(audit.c.namespace == namespace, audit.c.seq < end)
+    rows = tx.connection.execute(query.order_by(audit.c.seq).limit(limit)).all()
+    before = accumulate((cost(row.detail) for row in rows), initial=0)
+    return (row for row, held in zip(rows, before, strict=False) if held < wanted)
+
+
+def _cut_out(tx: Transaction, gone: Sequence[sa.Row[Any]]) -> None:
+    own = audit.c.seq == sa.bindparam("of_seq")
+    tx.connection.execute(audit.delete().where(own), [{"of_seq": row.seq} for row in gone])
+    before, behind = [row.seq - 1 for row in gone], [row.seq + 1 for row in gone]
+    at = sa.or_(audit_gaps.c.last.in_(before), audit_gaps.c.first.in_(behind))
+    beside = _gaps(tx, sa.select(audit_gaps).where(at))
+    tx.connection.execute(audit_gaps.delete().where(at))
+    gaps = joined([*beside, *(Gap(row.seq, row.seq, row.previous, row.hash) for row in gone)])
+    tx.connection.execute(audit_gaps.insert(), [asdict(gap) for gap in gaps])
+
+
+def _last_words(tx: Transaction, gone: Iterable[sa.Row[Any]]) -> list[dict[str, Any]]:
+    """What entries say of documents in force that no later entry speaks of: each with the number of its revision."""
+    said = [word for row in gone for word in _words(row)]
+    query = sa.select(policies.c.kind, policies.c.namespace, policies.c.name, policies.c.number)
+    in_force = {(f"{row.kind} {row.namespace}/{row.name}", row.number) for row in tx.connection.execute(query)}
+    return [word for word in said if (word["policy"], word["number"]) in in_force]
+
+
+def _words(row: sa.Row[Any]) -> Iterator[dict[str, Any]]:
+    detail = json.loads(row.detail)
+    if row.event == PRUNED:
+        yield from detail["policies"]
+    elif row.event == "policies.changed":
+        for step in detail["changes"]:
+            if "sha256" in step:
+                yield {"policy": step["policy"], "sha256": step["sha256"], "number": detail["number"]}
+
+
+def _gaps(tx: Transaction, query: sa.Select[Any]) -> list[Gap]:
+    return [Gap(**row._asdict()) for row in tx.connection.execute(query)]
