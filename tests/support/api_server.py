@@ -74,7 +74,10 @@ def api_server(directory: Path, answer: Callable[[Asked], Answer]) -> Iterator[A
             pass
 
     listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    listening.socket = _context(directory).wrap_socket(listening.socket, server_side=True)
+    # Whoever connects and leaves in the middle of a handshake holds up its own thread, not the one that accepts.
+    listening.socket = _context(directory).wrap_socket(
+        listening.socket, server_side=True, do_handshake_on_connect=False
+    )
     server.port = listening.server_port
     thread = threading.Thread(target=listening.serve_forever, args=(0.01,))
     thread.start()
