@@ -1,7 +1,8 @@
 """The control plane as a client of the Kubernetes API. Nothing here decides: it asks, watches and keeps objects.
 
     api             KubernetesApi: requests over TLS with a bearer token, bounded in time, number and size
-    transmission    the HTTP below it: one pool of connections, and its errors translated
+    transmission    the HTTP below it: pools of connections, and its errors translated
+    ca_file         by which CAs it is known, as their file has them now
     parsing         its JSON, however deep
     contact         whether the API server is there, said and counted once for all who ask it
     errors          what a request can end in

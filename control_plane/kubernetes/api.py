@@ -16,10 +16,11 @@ import httpcore2
 import trio
 from attrs import define, field
 
+from control_plane.kubernetes.ca_file import CaFile
 from control_plane.kubernetes.contact import Contact
 from control_plane.kubernetes.errors import AnswerTooLarge, ApiRefused, ApiStrange, ApiUnreachable, KubernetesError
 from control_plane.kubernetes.parsing import parse
-from control_plane.kubernetes.transmission import Transmission, tls_context
+from control_plane.kubernetes.transmission import Transmission
 from control_plane.metrics import Metrics
 
 REQUEST_SECONDS: Final = 30.0
@@ -98,11 +99,11 @@ class KubernetesApi:
         metrics: Metrics,
         network: httpcore2.AsyncNetworkBackend | None = None,
     ) -> Self:
-        """For `url` (`https://HOST:PORT`); connects when it is first asked. Raises OSError where `ca` cannot be read.
+        """For `url` (`https://HOST:PORT`); connects when it is first asked. Raises OSError where `ca` cannot be used.
 
         `network` makes the connections instead of trio's own sockets.
         """
-        transmission = Transmission(url.rstrip("/"), tls_context(ca), network or httpcore2.TrioBackend())
+        transmission = Transmission(url.rstrip("/"), CaFile.open(ca), network or httpcore2.TrioBackend())
         return cls(Contact(metrics), transmission, token_file)
 
     def __attrs_post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""HTTP/1.1 to one API server: a pool of TLS connections, one request on each at a time, and errors translated once.
+"""HTTP/1.1 to one API server: pools of TLS connections, one request on each at a time, and errors translated once.
 
 Redirects, proxies and cookies play no part: httpcore2 knows none of them.
 """
@@ -7,15 +7,17 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
 from urllib.parse import urlencode
 
 import httpcore2
+import trio
 from attrs import define, field
 
+from control_plane.kubernetes.ca_file import CaFile
 from control_plane.kubernetes.errors import TEXT_CHARACTERS, ApiStrange, ApiUnreachable
 
 CONNECT_SECONDS = 10.0
+CLOSE_SECONDS = 1.0
 CONNECTIONS = 64
 IDLE_SECONDS = 60.0  # the API server closes idle connections after 90 s
 KEEP_ALIVE = (
@@ -27,32 +29,27 @@ KEEP_ALIVE = (
 """A watch says nothing for minutes: that its server's machine is gone is known after half a minute all the same."""
 
 
-def tls_context(ca: Path) -> ssl.SSLContext:
-    """Trusts the CAs of the file, and nothing else. Raises OSError (ssl.SSLError among them)."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.load_verify_locations(ca)
-    # Python 3.13 would refuse the CAs of many clusters, which lack an authority key identifier.
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    return context
+@define(eq=False)
+class _Pool:
+    """Connections that were verified by one context; `requests` are under way on them."""
+
+    context: ssl.SSLContext
+    connections: httpcore2.AsyncConnectionPool
+    requests: int = 0
 
 
 @define(eq=False)
 class Transmission:
-    """Sends requests to `url` (`https://HOST:PORT`). `network` makes the connections."""
+    """Sends requests to `url` (`https://HOST:PORT`). `network` makes the connections.
+
+    When the CAs have changed, new requests get new connections; what is under way goes on where it is.
+    """
 
     url: str
-    context: ssl.SSLContext
+    ca: CaFile
     network: httpcore2.AsyncNetworkBackend
-    _pool: httpcore2.AsyncConnectionPool = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self._pool = httpcore2.AsyncConnectionPool(
-            ssl_context=self.context,
-            max_connections=CONNECTIONS,
-            keepalive_expiry=IDLE_SECONDS,
-            network_backend=self.network,
-            socket_options=KEEP_ALIVE,
-        )
+    _pools: list[_Pool] = field(init=False, factory=list)
+    """The newest one last, which new requests take."""
 
     @asynccontextmanager
     async def send(
@@ -61,11 +58,39 @@ class Transmission:
         """The answer's head, its body to be read; `silence` bounds each read. Raises ApiUnreachable, ApiStrange."""
         url = self._target(path, params)
         timeout = {"connect": CONNECT_SECONDS, "pool": CONNECT_SECONDS, "read": silence, "write": silence}
-        with self._translated():
-            async with self._pool.stream(
-                method, url, headers=[*headers.items()], content=body, extensions={"timeout": timeout}
-            ) as response:
-                yield response
+        async with self._pool() as pool:
+            with self._translated():
+                async with pool.stream(
+                    method, url, headers=[*headers.items()], content=body, extensions={"timeout": timeout}
+                ) as response:
+                    yield response
+
+    @asynccontextmanager
+    async def _pool(self) -> AsyncIterator[httpcore2.AsyncConnectionPool]:
+        """The newest one, for one request; afterwards those that nobody needs any more are closed."""
+        context = self.ca.current()
+        if not self._pools or self._pools[-1].context is not context:
+            self._pools.append(_Pool(context, self._connections(context)))
+        pool = self._pools[-1]
+        pool.requests += 1
+        try:
+            yield pool.connections
+        finally:
+            pool.requests -= 1
+            former = [each for each in self._pools[:-1] if not each.requests]
+            self._pools = [each for each in self._pools if each not in former]
+            for each in former:
+                with trio.move_on_after(CLOSE_SECONDS, shield=True):
+                    await each.connections.aclose()
+
+    def _connections(self, context: ssl.SSLContext) -> httpcore2.AsyncConnectionPool:
+        return httpcore2.AsyncConnectionPool(
+            ssl_context=context,
+            max_connections=CONNECTIONS,
+            keepalive_expiry=IDLE_SECONDS,
+            network_backend=self.network,
+            socket_options=KEEP_ALIVE,
+        )
 
     def _target(self, path: str, params: Mapping[str, str]) -> httpcore2.URL:
         """Names and versions come from the API server's objects. Raises ApiStrange where no URL holds them."""
@@ -76,7 +101,8 @@ class Transmission:
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._pool.aclose()
+        for pool in self._pools:
+            await pool.connections.aclose()
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
