@@ -12,7 +12,8 @@ The nouns, in the order in which a request meets them:
     backend         what the routes speak with: store, links, authority, advance, clock
     operator_issuing  certificates for operators
     policy_changes  documents read, planned, stored and announced, all or none
-    releasing       policies handed over to cluster objects
+    revisions       the history of policies, as far as it is kept
+    releasing       policies handed over to cluster objects, or taken over where there is no cluster any more
     injection       which pods are in the mesh as they should be
     services        where calls to the cluster's services lead
     enforcement     on how many of the sidecars concerned a policy is enforced

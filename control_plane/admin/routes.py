@@ -27,6 +27,7 @@ from control_plane.admin.policy_changes import change_policies, stored_policy_se
 from control_plane.admin.problems import Problem
 from control_plane.admin.reading import query_int, read_body
 from control_plane.admin.releasing import release_policy
+from control_plane.admin.revisions import revisions
 from control_plane.store.errors import AuditBroken, StoreError
 from mesh.policy import PolicyFaults
 
@@ -138,12 +139,6 @@ async def _release_policy(backend: Backend, request: Request) -> object:
     return await release_policy(backend, await read_body(request), _author(request))
 
 
-async def _revisions(backend: Backend, request: Request) -> object:
-    limit = query_int(request, "limit", 50, least=1, most=1000)
-    revisions = await in_thread(functools.partial(backend.store.revisions, limit))
-    return {"revisions": [plain.revision(each) for each in revisions]}
-
-
 async def _enforcement(backend: Backend, request: Request) -> object:
     body = await read_body(request)
     number, names = body.get("number", int), body.get("targets", list)
@@ -241,8 +236,10 @@ async def _verify_audit(backend: Backend, _: Request) -> object:
     try:
         entries = await in_thread(backend.store.verify_audit)
     except AuditBroken as error:
-        return {"intact": False, "entries": None, "first_bad": error.seq, "message": str(error)}
-    return {"intact": True, "entries": entries, "first_bad": None, "message": "every entry is as it was written"}
+        return {"intact": False, "entries": None, "pruned": None, "first_bad": error.seq, "message": str(error)}
+    gone, message = (await in_thread(backend.store.pruned)).entries, "every entry is as it was written"
+    message += f"; {gone} had no room any more" if gone else ""
+    return {"intact": True, "entries": entries, "pruned": gone, "first_bad": None, "message": message}
 
 
 _ROUTES: tuple[tuple[str, str, Handler], ...] = (
@@ -253,7 +250,7 @@ _ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("/v1/policies", "GET", _policies),
     ("/v1/policies", "POST", _change_policies),
     ("/v1/policies/release", "POST", _release_policy),
-    ("/v1/revisions", "GET", _revisions),
+    ("/v1/revisions", "GET", revisions),
     ("/v1/enforcement", "POST", _enforcement),
     ("/v1/decisions", "POST", _decide),
     ("/v1/sidecars", "GET", _sidecars),

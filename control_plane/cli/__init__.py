@@ -6,8 +6,8 @@
     parameters  types of options that several commands read; settings: every option of `control-plane run`
     output      one value as table, JSON or YAML; enforcing waits until a change is enforced, and shows how far it is
     changing    one change of policies: sent, shown and waited for; naming: how policies are named
-    and one file per noun: run, bundle, token, policy, deciding, inject, injection, sidecars, services, health, ban,
-    operator, context, audit, completion
+    and one file per noun: run, bundle, token, policy, history, deciding, inject, injection, sidecars, services, health,
+    ban, operator, context, audit, completion
 
 A command reads its options, asks the admin API (control_plane.admin.client) or works offline, and shows one plain
 value. Only what a command needs is imported when it runs: `doorward policy check` must feel like `ls`.

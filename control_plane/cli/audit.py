@@ -29,7 +29,8 @@ def verify(session: Session) -> None:
 
     def human() -> None:
         if answer["intact"]:
-            echo_styled(styled("intact", "green", bold=True), f"{answer['entries']} entries")
+            gone = f", of which {answer['pruned']} were pruned" if answer["pruned"] else ""
+            echo_styled(styled("intact", "green", bold=True), f"{answer['entries']} entries{gone}")
         else:
             echo_styled(styled("BROKEN", "red", bold=True), f"at entry {answer['first_bad']}")
             say(f"  {answer['message']}")
@@ -45,7 +46,7 @@ def verify(session: Session) -> None:
 @common_options
 @pass_session
 def list_(session: Session, after: int, limit: int) -> None:
-    """List entries, oldest first."""
+    """List entries, oldest first. Where numbers are left out, entries were pruned."""
     with session.client() as client:
         answer = client.get("/v1/audit", after=after, limit=limit)
     rows = (

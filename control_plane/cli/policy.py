@@ -7,10 +7,11 @@ from typing import Any
 
 import click
 
-from control_plane.cli.changing import change, show_difference
+from control_plane.cli.changing import change
 from control_plane.cli.deciding import PATHS, check, lint, read_files
+from control_plane.cli.history import history
 from control_plane.cli.naming import KINDS, advice, key_of, meant, to_delete, to_get, to_release
-from control_plane.cli.output import at, clean, echo_styled, say, styled, table, when
+from control_plane.cli.output import table, when
 from control_plane.cli.parameters import Duration
 from control_plane.cli.session import Session, common_options, pass_session
 
@@ -32,7 +33,8 @@ _ELSEWHERE = {
     ),
     **dict.fromkeys(
         ("rollback", "undo"),
-        "`doorward policy history --diff` shows what stood there before: apply that again, as a new revision",
+        "`doorward policy history --diff` shows what stood there before, as far as it is kept: apply that again, as a "
+        "new revision",
     ),
 }
 
@@ -62,6 +64,7 @@ def policy() -> None:
 
 
 policy.add_command(check)
+policy.add_command(history)
 policy.add_command(lint)
 
 
@@ -126,27 +129,37 @@ def delete(
     \b
     Examples:
       doorward policy release AllowPolicy shop/checkout-calls-payments
+      doorward policy release --all -m "moved out of the cluster"
     """
 )
-@click.argument("words", nargs=-1, required=True, metavar="KIND NAMESPACE/NAME", shell_complete=_complete_kind)
+@click.argument("words", nargs=-1, metavar="KIND NAMESPACE/NAME", shell_complete=_complete_kind)
+@click.option("--all", "every", is_flag=True, help="Without a cluster: take over every policy that it has left.")
 @_namespace_option
 @message_option
 @wait_option
 @common_options
 @pass_session
 def release(
-    session: Session, words: Sequence[str], namespace: str | None, message: str, wait: timedelta | None
+    session: Session,
+    words: Sequence[str],
+    every: bool,
+    namespace: str | None,
+    message: str,
+    wait: timedelta | None,
 ) -> None:
     """Hand a policy that `apply` has made over to the cluster object of its name.
 
     The object has to be there already, without faults: its version takes the place of the command's in one revision.
     From then on the policy is changed by kubectl. KIND is AllowPolicy, DenyPolicy or NamespaceDefaults.
+
+    A control plane that watches no cluster (any more) does the reverse: what a cluster object has made becomes the
+    command's as it is, and can then be changed and deleted here.
     """
-    key = key_of(words) if namespace is None else None
-    if key is None:
+    key: dict[str, Any] | None = {"all": True} if every and not words else key_of(words)
+    if key is None or namespace is not None or (every and words):
         understood = meant(words, namespace)
         raise click.UsageError(
-            f"release takes a kind and a namespace/name. {advice(understood, to_release(understood))}"
+            f"release takes a kind and a namespace/name, or --all. {advice(understood, to_release(understood))}"
         )
     body = {**key, "message": message}
     change(session, body, wait, path="/v1/policies/release")
@@ -218,43 +231,3 @@ def _policies(found: Sequence[dict[str, Any]]) -> None:
     )
     headers = ("NAMESPACE", "NAME", "KIND", "MODE", "ENFORCED", "REVISION", "OWNER", "BY", "CHANGED")
     table(headers, rows, empty="no policies: every call is denied")
-
-
-@policy.command()
-@click.argument("names", nargs=-1, metavar="")
-@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="At most so many.")
-@click.option("--diff", is_flag=True, help="Also show what each revision changed.")
-@common_options
-@pass_session
-def history(session: Session, names: Sequence[str], limit: int, diff: bool) -> None:
-    """List the revisions of the policies, newest first."""
-    if names:
-        raise click.UsageError(
-            "history lists the revisions of all policies, and takes no name: --diff shows each change."
-        )
-    with session.client() as client:
-        answer = client.get("/v1/revisions", limit=limit)
-    session.show(answer, lambda: _revisions(answer["revisions"], diff=diff))
-
-
-def _revisions(revisions: Sequence[dict[str, Any]], *, diff: bool) -> None:
-    if not diff:
-        rows = (
-            (each["number"], at(each["time"]), each["author"], _counts(each["changes"]), each["message"] or None)
-            for each in revisions
-        )
-        table(("REVISION", "TIME", "BY", "CHANGES", "MESSAGE"), rows, empty="no policy was ever applied")
-        return
-    for each in revisions:
-        head = styled(f"revision {each['number']}", "yellow", bold=True)
-        echo_styled(head, clean(f"{at(each['time'])} by {each['author']}  {each['message']}"))
-        for one in each["changes"]:
-            if one["action"] != "unchanged":
-                say(f"  {one['action']} {one['kind']} {one['namespace']}/{one['name']}")
-                show_difference(one)
-
-
-def _counts(changes: Sequence[dict[str, Any]]) -> str:
-    signs = {"+": ("added",), "~": ("replaced", "released"), "-": ("removed",)}
-    counts = ((sign, sum(each["action"] in actions for each in changes)) for sign, actions in signs.items())
-    return " ".join(f"{sign}{count}" for sign, count in counts if count) or "none"

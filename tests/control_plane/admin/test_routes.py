@@ -86,6 +86,7 @@ def test_the_audit_log_pages_and_verifies(client: Client) -> None:
     assert client.get("/v1/audit/verification") == {
         "intact": True,
         "entries": len(entries),
+        "pruned": 0,
         "first_bad": None,
         "message": "every entry is as it was written",
     }

@@ -96,6 +96,7 @@ def test_a_command_that_does_not_exist_names_the_one_that_does_it(doorward, word
     assert (answer.exit, hint in answer.err) == (2, True)
 
 
-def test_history_says_that_it_takes_no_name(doorward):
-    answer = doorward("policy", "history", "shop/a")
-    assert (answer.exit, "takes no name" in answer.err) == (2, True)
+@pytest.mark.parametrize("words", [("AllowPolicy", "shop/a"), ("a",), ("/a",)])
+def test_history_says_how_it_takes_a_name(doorward, words):
+    answer = doorward("policy", "history", *words)
+    assert (answer.exit, "NAMESPACE/NAME" in answer.err) == (2, True)
