@@ -1,7 +1,14 @@
-"""Handing a policy of the command over to the cluster object that waits for it, in one revision."""
+"""Handing policies over in one revision: to the cluster object that waits for one, or to the command.
+
+The command takes over what belongs to cluster objects only where this control plane watches no cluster: nobody else
+could change it then. Should the objects come back, they wait.
+"""
 
 import functools
+from collections.abc import Callable
 from typing import Any
+
+from attrs import evolve
 
 from control_plane.admin import plain
 from control_plane.admin.backend import Backend, in_thread
@@ -9,19 +16,21 @@ from control_plane.admin.enforcement import targets_of
 from control_plane.admin.policy_changes import read_message
 from control_plane.admin.problems import Problem
 from control_plane.admin.reading import Body
-from control_plane.store.records import Document, PolicyKey
+from control_plane.store.records import Document, PolicyKey, Revision
 
 
 async def release_policy(backend: Backend, body: Body, author: str) -> dict[str, Any]:
-    """Release the policy that `body` names by `kind`, `namespace` and `name`. Raises Problem, StoreError."""
-    key = body.get("kind", str), body.get("namespace", str), body.get("name", str)
+    """Release the policy that `body` names by `kind`, `namespace` and `name`, or `all`. Raises Problem, StoreError."""
+    key = None if body.get("all", bool, False) else _key(body)  # a field's default
     message = read_message(body)
     body.done()
     async with backend.changing:
-        document = _waiting(backend, key)
-        release = functools.partial(backend.store.release_policy, document, author=author, message=message)
-        revision = await in_thread(release)
-    backend.advance.announce()
+        release = _release(backend, key)
+        revision = await in_thread(functools.partial(release, author=author, message=message))
+    if revision.changes:
+        backend.advance.announce()
+    else:
+        revision = evolve(revision, number=await in_thread(backend.store.policy_number))
     return {
         **plain.revision(revision),
         "dry_run": False,
@@ -29,6 +38,24 @@ async def release_policy(backend: Backend, body: Body, author: str) -> dict[str,
         "warnings": [],
         "left": [],
     }
+
+
+def _key(body: Body) -> PolicyKey:
+    return body.get("kind", str), body.get("namespace", str), body.get("name", str)
+
+
+def _release(backend: Backend, key: PolicyKey | None) -> Callable[..., Revision]:
+    """What has to be done in the store; `key` None stands for all. Raises Problem."""
+    if backend.contact is None:
+        return functools.partial(backend.store.take_over_policies, None if key is None else [key])
+    if key is None:
+        raise Problem(
+            409,
+            "in_a_cluster",
+            "this control plane watches a cluster, whose objects keep their policies: kubectl delete removes both. "
+            "Only one that runs with --kubernetes off takes all of them over",
+        )
+    return functools.partial(backend.store.release_policy, _waiting(backend, key))
 
 
 def _waiting(backend: Backend, key: PolicyKey) -> Document:

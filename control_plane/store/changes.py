@@ -24,6 +24,11 @@ def changes_between(
     """
     _check_once([key_of(document) for document in put] + list(delete))
     changes = [*_puts(stored, put), *_deletions(stored, delete)]
+    return in_order(changes)
+
+
+def in_order(changes: Iterable[Change]) -> tuple[Change, ...]:
+    """By namespace and name, as a revision has them."""
     return tuple(sorted(changes, key=lambda change: (change.namespace, change.name, change.kind)))
 
 
@@ -75,7 +80,9 @@ def _advice(policy: StoredPolicy) -> str:
     if policy.owner == "cluster":
         return (
             "what an object in the cluster says is changed there: "
-            f"kubectl edit {kind} -n {namespace} {name}, or kubectl delete {kind} -n {namespace} {name}"
+            f"kubectl edit {kind} -n {namespace} {name}, or kubectl delete {kind} -n {namespace} {name}; "
+            "a control plane that watches no cluster takes it over: "
+            f"doorward policy release {policy.kind} {namespace}/{name}"
         )
     return (
         "what the command has applied is the command's, until it hands it over: "

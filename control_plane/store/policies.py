@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import groupby
 
 import sqlalchemy as sa
 
 from control_plane.store import audit, counter, history, pruning
-from control_plane.store.changes import canonical, changes_between, check_owner
+from control_plane.store.changes import canonical, changes_between, check_owner, in_order
 from control_plane.store.database import Transaction
 from control_plane.store.errors import AuditBroken, OwnedByOther
 from control_plane.store.pruning import namespace_in
@@ -53,6 +53,19 @@ def release(tx: Transaction, document: Document, author: str, message: str) -> R
         raise OwnedByOther(f"{_name(*key)} is no document of the command: there is nothing to release", code="not_ours")
     plain = json.loads(json.dumps(document))
     return _store(tx, (Change("released", *key, before.document, plain),), author, message, "cluster")
+
+
+def take_over(tx: Transaction, keys: Collection[PolicyKey] | None, author: str, message: str) -> Revision:
+    """Make the cluster's documents of `keys` (None: all) the command's, as they are. Raises OwnedByOther."""
+    found = {policy.key: policy.document for policy in read_all(tx) if policy.owner == "cluster"}
+    missing = [key for key in keys or () if key not in found]
+    if missing:
+        raise OwnedByOther(
+            f"{_name(*missing[0])} is no document of the cluster: there is nothing to take over", code="not_ours"
+        )
+    wanted = found if keys is None else {key: found[key] for key in keys}
+    steps = [Change("released", *key, document, document) for key, document in wanted.items()]
+    return _store(tx, in_order(steps), author, message, "cli")
 
 
 def _store(tx: Transaction, steps: tuple[Change, ...], author: str, message: str, owner: Owner) -> Revision:

@@ -47,7 +47,8 @@ class StoredPolicy:
 class Change:
     """What happened to one document: `before` is None where it was added, `after` None where it was removed.
 
-    `released`: it was the command's and belongs to a cluster object now, whose document is `after`.
+    `released`: it belongs to the other owner now. From the command a cluster object took it over, whose document is
+    `after`; from the cluster the command, as it was.
     """
 
     action: Literal["added", "replaced", "removed", "unchanged", "released"]

@@ -138,6 +138,11 @@ class Store:
         with self._database.write() as tx:
             return policies.release(tx, document, author, message)
 
+    def take_over_policies(self, keys: Collection[PolicyKey] | None, *, author: str, message: str) -> Revision:
+        """Make the cluster's documents of `keys` (None: all) the command's, as one revision. Raises OwnedByOther."""
+        with self._database.write() as tx:
+            return policies.take_over(tx, keys, author, message)
+
     def revisions(self, limit: int = 50, namespace: str | None = None, name: str | None = None) -> tuple[Revision, ...]:
         """The latest policy revisions that are kept, newest first.
 

@@ -32,6 +32,7 @@ from control_plane.admin.server import serve
 from control_plane.advance import Advance
 from control_plane.authority import open_authority
 from control_plane.injector.injection import Injection
+from control_plane.kubernetes.contact import Contact
 from control_plane.metrics import Metrics
 from control_plane.push.links import Link, Links
 from control_plane.settings import HostPort, Limits
@@ -136,7 +137,9 @@ def put(*documents: object, **more: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def admin_house(directory: Path, injection: Injection | None = None) -> Iterator[AdminHouse]:
+def admin_house(
+    directory: Path, injection: Injection | None = None, *, in_cluster: bool = False
+) -> Iterator[AdminHouse]:
     """Run the admin API in a thread while the context lasts."""
     clock = Clock()
     with State.open(directory / "state") as state:
@@ -152,6 +155,7 @@ def admin_house(directory: Path, injection: Injection | None = None) -> Iterator
             Advance(),
             clock,
             operators_listen=str(operators),
+            contact=Contact(Metrics(), ever=True) if in_cluster else None,
             injection=injection,
         )
         metrics = Metrics()

@@ -177,14 +177,3 @@ def test_get_says_whose_each_is_and_apply_leaves_the_cluster_its_own(admin, hous
         assert "kubectl edit allowpolicy -n shop a" in answer.err
     pruned = admin("policy", "apply", "-f", "-", "--prune", stdin=written(policy("b")))
     assert (pruned.exit, "belong to the cluster: AllowPolicy shop/a" in pruned.out) == (0, True)
-
-
-def test_release_says_what_it_did_and_why_it_does_not(admin, house):
-    admin("policy", "apply", "-f", "-", stdin=written(policy("a")))
-    refused = admin("policy", "release", "AllowPolicy", "shop/a")
-    assert (refused.exit, "no cluster object AllowPolicy shop/a waits" in refused.err) == (2, True)
-    house.backend.not_accepted.waiting = {("AllowPolicy", "shop", "a"): policy("a")}
-    done = admin("policy", "release", "allowpolicy", "shop/a", "-m", "to git", "--wait", "1")
-    assert (done.exit, "released  AllowPolicy shop/a" in done.out) == (0, True)
-    assert "~1" in admin("policy", "history").out
-    assert admin("policy", "release", "AllowPolicy", "a").exit == 2

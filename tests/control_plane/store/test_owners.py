@@ -37,6 +37,7 @@ def test_a_document_remembers_who_made_it(store: Store, open_store: Callable[[],
     [
         ("cli", "cluster", "doorward policy release AllowPolicy shop/a"),
         ("cluster", "cli", "kubectl edit allowpolicy -n shop a, or kubectl delete allowpolicy -n shop a"),
+        ("cluster", "cli", "watches no cluster takes it over: doorward policy release AllowPolicy shop/a"),
     ],
 )
 @pytest.mark.parametrize("how", ["replace", "repeat", "delete"])
@@ -64,6 +65,39 @@ def test_a_refusal_names_ten_documents_and_counts_the_rest(store: Store) -> None
     apply(store, *every, owner="cluster")
     with pytest.raises(OwnedByOther, match=r"AllowPolicy shop/d09 and 2 more: .* -n shop d00"):
         apply(store, *every)
+
+
+@pytest.mark.parametrize("keys", [None, [key("a"), key("b")]], ids=["all", "named"])
+def test_documents_of_the_cluster_are_taken_over_as_they_are_in_one_revision(
+    store: Store, keys: list[PolicyKey] | None
+) -> None:
+    apply(store, document("a"), document("b", 2), owner="cluster")
+    apply(store, document("mine"))
+    revision = store.take_over_policies(keys, author="ann", message="without a cluster")
+    assert [(each.action, each.name) for each in revision.changes] == [("released", "a"), ("released", "b")]
+    assert all(each.before == each.after for each in revision.changes)
+    assert {(each.name, each.owner) for each in store.policies()} == {("a", "cli"), ("b", "cli"), ("mine", "cli")}
+    assert store.revisions(1) == (revision,)
+    assert store.verify_audit() == len(store.audit())
+    apply(store, document("a", 3), delete=(key("b"),))
+
+
+@pytest.mark.parametrize("name", ["mine", "nothing"])
+def test_what_is_not_the_cluster_s_is_not_taken_over_and_nothing_with_it(store: Store, name: str) -> None:
+    apply(store, document("a"), owner="cluster")
+    apply(store, document("mine"))
+    before = state(store)
+    with pytest.raises(OwnedByOther, match=f"AllowPolicy shop/{name} is no document of the cluster") as refused:
+        store.take_over_policies([key("a"), key(name)], author="ann", message="")
+    assert refused.value.code == "not_ours"
+    assert state(store) == before
+
+
+def test_where_the_cluster_has_none_taking_over_all_of_them_changes_nothing(store: Store) -> None:
+    apply(store, document("mine"))
+    before = state(store)
+    assert store.take_over_policies(None, author="ann", message="").changes == ()
+    assert state(store) == before
 
 
 @pytest.mark.parametrize("generation", [1, 2], ids=["the same", "another version"])
