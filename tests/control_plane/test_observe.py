@@ -11,6 +11,7 @@ from attrs import define, field
 from control_plane.metrics import Metrics
 from control_plane.observe import serve_observe
 from control_plane.web import WRITE_TIMEOUT
+from tests.support.patience import PATIENCE
 from tests.support.strange_heads import HTTP_2
 from transport import listen
 
@@ -111,7 +112,7 @@ async def test_connections_are_bounded_and_the_one_that_waited_longest_gives_way
     for stream in (second, first):  # so that `second` is the one that waits since longer ago
         await stream.send_all(request)
         await heard(stream)
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE):
         assert (await observed.get("/live"))[0] == 200
         assert await second.receive_some() == b""
         await first.send_all(request)
@@ -124,7 +125,7 @@ async def test_connections_are_bounded_and_the_one_that_waited_longest_gives_way
 async def test_a_client_that_has_ended_its_side_is_not_held_on_to(observed: Observed) -> None:
     stream = await trio.open_tcp_stream("127.0.0.1", observed.port)
     await stream.send_eof()
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE):
         assert await stream.receive_some() == b""
     await stream.aclose()
 

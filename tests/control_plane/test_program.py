@@ -22,10 +22,10 @@ from control_plane.program import CannotStart, Running, serve
 from control_plane.settings import ControlPlaneSettings, HostPort, Lifetimes
 from examples.demo.local_mesh import json_lines
 from mesh.wire import ALPN
+from tests.support.patience import PATIENCE
 from transport import TlsStream, dial
 
 ANY = HostPort("127.0.0.1", 0)
-PATIENCE = 10.0
 
 RUN = """
 import sys, trio

@@ -12,6 +12,7 @@ from certs.svid import Svid
 from certs.tls import client_context
 from examples.demo.local_mesh import LocalMesh, Sidecar, http_get, wait_for
 from tests.support.applications import Application, answering, connect, exchange, get, refusals, serving
+from tests.support.patience import PATIENCE
 from tests.support.pki import Pki
 from tests.support.policies import allow
 from transport import TlsStream, dial
@@ -26,7 +27,7 @@ async def call(sidecar: Sidecar, context: SSL.Context) -> bytes:
     plain = await dial(host, int(port), deadline=5)
     stream = TlsStream(plain.socket, context, server_side=False)
     try:
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             await stream.do_handshake()
             await stream.send_all(REQUEST)
             return await stream.receive_some(4096)
@@ -37,7 +38,7 @@ async def call(sidecar: Sidecar, context: SSL.Context) -> bytes:
 
 
 async def assert_refused(sidecar: Sidecar, reason: str) -> None:
-    await wait_for(lambda: refusals(sidecar, reason), seconds=10, what=f"a log line with {reason}")
+    await wait_for(lambda: refusals(sidecar, reason), what=f"a log line with {reason}")
     assert f'reason="{reason}"' in (await http_get(sidecar.observe, "/metrics"))[1]
 
 

@@ -16,7 +16,7 @@ def join(mesh: LocalMesh, workload: str, token: str) -> Process:
 
 
 async def refused(process: Process, code: str) -> None:
-    await wait_for(lambda: code in process.log.read_text(), seconds=15, what=f"{code} in the log of {process.name}")
+    await wait_for(lambda: code in process.log.read_text(), what=f"{code} in the log of {process.name}")
     assert process.popen.poll() is None, "a refused sidecar keeps trying: its token file may be replaced"
 
 

@@ -7,6 +7,7 @@ import trio
 
 from examples.demo.local_mesh import LocalMesh, wait_for
 from tests.support.applications import answering, connect, echoing, exchange, get, refusals, serving
+from tests.support.patience import PATIENCE
 from tests.support.policies import allow
 
 
@@ -21,7 +22,7 @@ async def test_an_open_tcp_connection_ends_when_its_policy_is_removed(mesh: Loca
             await stream.send_all(b"hello")
             assert await stream.receive_some(5) == b"hello"
             await mesh.doorward("policy", "delete", "checkout-calls-ledger")
-            with trio.fail_after(10), pytest.raises(trio.BrokenResourceError):
+            with trio.fail_after(PATIENCE), pytest.raises(trio.BrokenResourceError):
                 assert await stream.receive_some(1) != b"", "an orderly end would hide that the stream was cut"
         await wait_for(lambda: refusals(ledger, "policy_changed"), what="the log line")
 
@@ -34,7 +35,7 @@ async def test_a_half_close_is_carried_through_both_sidecars(mesh: LocalMesh) ->
         async with await connect(checkout.outbound["shop/ledger:5432"]) as stream:
             await stream.send_all(b"x" * 100_000)
             await stream.send_eof()
-            with trio.fail_after(10):
+            with trio.fail_after(PATIENCE):
                 assert b"".join([chunk async for chunk in stream]) == b"x" * 100_000
 
 
@@ -55,6 +56,6 @@ async def test_traffic_goes_on_while_the_control_plane_is_away_and_changes_arriv
         await mesh.start_control_plane()
         removed = await mesh.doorward("policy", "delete", "checkout-calls-payments")
         assert removed.exit == 0, removed
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             while (await exchange(door, get("/"))).startswith(b"HTTP/1.1 200 "):
                 await trio.sleep(0.05)

@@ -17,6 +17,7 @@ from control_plane.injector.settings import InjectorSettings
 from examples.demo.local_mesh import LocalMesh, open_local_mesh
 from tests.support.kubelet import RunningPod
 from tests.support.namespaces import Network, Pod, open_network, require_namespaces
+from tests.support.patience import PATIENCE
 from tests.support.transparent import ENDED, POLICIES, say
 
 NAMESPACE: Final = "shop"
@@ -117,7 +118,7 @@ async def test_injected_pods_talk_are_probed_and_nobody_gets_around_their_sideca
     for host in (payments.place.ipv4, payments.place.ipv6):
         assert await say(outside, host, HTTP, CALL % b"/charges") in ENDED
         assert await say(checkout.place, host, HTTP, CALL % b"/charges", uid=1337) in ENDED
-    with trio.fail_after(5):  # records are written a moment later
+    with trio.fail_after(PATIENCE):  # records are written a moment later
         while [record["reason"] for record in payments.processes[SIDECAR].records()].count("not_tls") < 4:
             await trio.sleep(0.02)
     await the_kubelet_asks_through_the_sidecar(payments)
@@ -154,13 +155,13 @@ async def test_an_application_starts_after_its_sidecar_is_ready_and_ends_before_
 
 
 async def until(payments: RunningPod, kind: str, host: str, *, healthy: bool) -> None:
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE):
         while await payments.healthy("payments", kind, host=host) is not healthy:
             await trio.sleep(0.05)
 
 
 async def until_it_is_refused(running: RunningPod) -> None:
-    with trio.fail_after(30):
+    with trio.fail_after(PATIENCE):
         while SIDECAR not in running.processes or "control link failed" not in running.processes[SIDECAR].tail():
             await trio.sleep(0.02)
 

@@ -12,6 +12,7 @@ import yaml
 from tests.support.cluster import Cluster
 from tests.support.kube import Kube
 from tests.support.namespaces import Pod
+from tests.support.patience import PATIENCE
 from tests.support.policy_objects import (
     ROOT,
     Shop,
@@ -67,7 +68,7 @@ async def test_what_kubectl_applies_is_enforced_by_a_running_sidecar_and_what_it
 
     await shop.kubectl("delete", "allowpolicy", NAME)
     await shop.until_stored(lambda stored: NAME not in stored)
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE):
         while await shop.call("POST", "/charges") != 403:
             await trio.sleep(0.05)
 
@@ -97,6 +98,11 @@ async def test_faults_are_in_the_status_and_the_last_good_version_stays_enforced
     nothing = await shop.until(lambda status: condition(status, "Enforced") == "False NothingInForce", "never-good")
     assert [each["path"] for each in nothing["status"]["faults"]] == ["spec.http"]
     assert "never-good" not in await shop.stored()
+    health = await shop.mesh.admin(lambda client: client.get("/v1/health"))
+    (line,) = (each for each in health["checks"] if each["name"] == "policy objects")
+    assert line["status"] == "warn"
+    for said in (f"{shop.namespace}/{NAME}: 2 faults", f"{shop.namespace}/never-good: 1 fault"):
+        assert said in line["detail"]
 
     await shop.apply(allow(shop.namespace, http=[{"methods": ["POST"]}]))
     corrected = await shop.until_enforced()
@@ -110,7 +116,7 @@ async def test_an_object_nested_deeper_than_anybody_reads_costs_only_itself(shop
     await shop.apply(allow(shop.namespace))
     await shop.until_enforced()
     path = f"/apis/doorward.dev/v1/namespaces/{shop.namespace}/allowpolicies/deep"
-    with trio.fail_after(30):
+    with trio.fail_after(PATIENCE):
         while '"path":"spec.htttp"' not in (found := await shop.kubectl("get", "--raw", path)):
             await trio.sleep(0.1)
     assert '"reason":"Faults"' in found

@@ -24,6 +24,7 @@ from tests.support.doors import (
     outbound_door,
     read_to_the_end,
 )
+from tests.support.patience import PATIENCE
 from tests.support.pki import Pki
 from transport import PlainStream, TlsStream, dial
 
@@ -147,7 +148,7 @@ def get(path: str, *fields: str) -> bytes:
 
 async def said(stream: PlainStream | TlsStream, *pieces: bytes) -> bytes:
     """Send, end the own direction, and hear everything to the end."""
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE):
         try:
             for piece in pieces:
                 await stream.send_all(piece)
@@ -160,7 +161,7 @@ async def said(stream: PlainStream | TlsStream, *pieces: bytes) -> bytes:
 async def heard(stream: PlainStream | TlsStream, ending: bytes) -> bytes:
     """Everything up to and including `ending`."""
     received = b""
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE):
         while not received.endswith(ending):
             data = await stream.receive_some()
             assert data, f"ended after {received!r}"
@@ -169,7 +170,7 @@ async def heard(stream: PlainStream | TlsStream, ending: bytes) -> bytes:
 
 
 async def eventually(condition: Callable[[], object]) -> None:
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE):
         while not condition():
             await trio.sleep(0.005)
 

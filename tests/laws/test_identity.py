@@ -29,6 +29,7 @@ from sidecar.snapshots import Snapshots
 from sidecar.view import ALPN_HTTP, Mesh
 from tests.laws.conftest import Shop, eventually, get, said
 from tests.support.doors import Node, application, outbound_door
+from tests.support.patience import PATIENCE
 from tests.support.pki import HOUR, Pki
 from tests.support.plane import DOMAIN, Caller, Plane, names_of
 from tests.support.simulator import TOKEN, WORKLOAD, Simulator
@@ -140,7 +141,7 @@ async def test_law_03_an_address_is_registered_for_whom_it_is_proved_to_belong_t
 
 
 async def wait_for(plane: Plane, expected: list[tuple[str, str]]) -> None:
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE):
         while sorted(await places(plane)) != expected:
             await trio.sleep(0.01)
 

@@ -23,6 +23,7 @@ from sidecar.settings import Address, Inbound
 from sidecar.view import ALPN_HTTP, ALPN_TCP
 from tests.laws.conftest import Shop, eventually, get, heard, policy, said
 from tests.support.doors import Node, call_with
+from tests.support.patience import PATIENCE
 from tests.support.pki import HOUR, Pki
 from tests.support.plane import Plane
 from transport import TlsFailed, TlsStream, dial
@@ -209,6 +210,6 @@ async def test_law_10_a_stream_into_the_mesh_ends_with_the_earlier_certificate(
     node.proxy.mesh.replace_svid(pki.svid("shop/checkout", lifetime=4 * HOUR))  # the connection stands on the old one
     node.now.append(pki.now + 2 * HOUR)
     nursery.start_soon(node.proxy.live.watch, node.proxy.mesh, 0.01)
-    with pytest.raises(trio.BrokenResourceError), trio.fail_after(5):
+    with pytest.raises(trio.BrokenResourceError), trio.fail_after(PATIENCE):
         await caller.receive_some()
     assert (await node.record()).reason == Reason.CERTIFICATE_RETIRED

@@ -24,6 +24,7 @@ from sidecar.view import Mesh
 from tests.laws.conftest import Shop, eventually, get, said
 from tests.support.doors import read_to_the_end
 from tests.support.memory import memory_pair
+from tests.support.patience import PATIENCE
 from tests.support.pki import Pki
 from tests.support.simulator import WORKLOAD, allow, snapshot
 from tests.support.streams import plain_pair, socket_pair, tls_pair
@@ -95,7 +96,7 @@ async def test_law_25_nothing_that_arrived_is_left_behind(pki: Pki, buffer_bytes
             await trio.lowlevel.checkpoint()
         await sink.aclose()
 
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(send)
             nursery.start_soon(receive_slowly)
@@ -118,7 +119,7 @@ async def test_law_26_a_wake_up_without_a_cause_changes_nothing(pki: Pki, monkey
             await trio.lowlevel.checkpoint()
 
     monkeypatch.setattr(trio.lowlevel, "wait_readable", wake_too_early)
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
 
             async def receive() -> None:
@@ -174,7 +175,7 @@ async def test_law_28_whoever_ends_a_connection_ends_it_once_and_whole() -> None
     assert connection.ended is Reason.BANNED
     assert not len(live)
     for far_end in (client, application):
-        with pytest.raises(trio.BrokenResourceError), trio.fail_after(5):  # cut off, and seen as such
+        with pytest.raises(trio.BrokenResourceError), trio.fail_after(PATIENCE):  # cut off, and seen as such
             await far_end.receive_some()
     a.abort()
     await b.aclose()
@@ -213,7 +214,7 @@ async def test_law_30_after_a_write_that_was_broken_off_nothing_is_sent(
     with trio.move_on_after(0.05) as patience:
         await client.send_all(bytes(4 * 1024 * 1024))
     assert patience.cancelled_caught
-    with pytest.raises(trio.BrokenResourceError), trio.fail_after(2):
+    with pytest.raises(trio.BrokenResourceError), trio.fail_after(PATIENCE):
         await then(client)
     client.abort()
     with pytest.raises(trio.BrokenResourceError):  # and no clean end is forged
@@ -230,7 +231,7 @@ async def test_law_30_an_end_without_close_notify_is_a_reset_and_one_with_it_a_h
         async def carry(a: TlsStream = a, b: PlainStream = b, endings: list[Ending] = endings) -> None:
             endings.append(await relay(a, b, Tally(), idle=60))
 
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(carry)
                 await client.send_all(b"question")

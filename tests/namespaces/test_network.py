@@ -8,6 +8,7 @@ import trio
 
 from examples.demo.local_mesh import Result, http_get, open_local_mesh
 from tests.support.namespaces import Network, Pod, open_network, processes_in
+from tests.support.patience import PATIENCE
 
 
 async def exchange(client: Pod, server: Pod, host: str) -> tuple[bytes, str]:
@@ -20,14 +21,14 @@ async def exchange(client: Pod, server: Pod, host: str) -> tuple[bytes, str]:
 
 async def test_pods_reach_each_other_over_ipv4_and_ipv6(network: Network) -> None:
     client, server = await network.pod("client"), await network.pod("server")
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE):
         assert await exchange(client, server, server.ipv4) == (b"hello", f"::ffff:{client.ipv4}")
         assert await exchange(client, server, server.ipv6) == (b"hello", client.ipv6)
 
 
 async def test_a_pod_has_a_loopback_of_its_own(network: Network) -> None:
     client, server = await network.pod("client"), await network.pod("server")
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE):
         assert await exchange(server, server, "127.0.0.1") == (b"hello", "::ffff:127.0.0.1")
         async with await server.listen(8080):
             with pytest.raises(ConnectionRefusedError):

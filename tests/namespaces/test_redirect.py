@@ -16,6 +16,7 @@ from examples.demo.local_mesh import PROGRAMS, Result
 from sidecar.cli import main
 from sidecar.redirection import iptables
 from tests.support.namespaces import Network, Pod
+from tests.support.patience import PATIENCE
 
 INBOUND, OUTBOUND, OBSERVE, PLAIN, EXCLUDED = 15006, 15001, 15020, 8080, 9090
 APPLICATION, SIDECAR, AGENT = 1000, 1337, 2000
@@ -57,7 +58,7 @@ async def answer(nursery: trio.Nursery, pod: Pod, port: int, word: str) -> None:
 
 async def ask(pod: Pod, host: str, port: int, uid: int = APPLICATION) -> str:
     """Who answers that user of the pod at `host`."""
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE):
         async with await pod.connect(host, port, uid=uid) as stream:
             return b"".join([chunk async for chunk in stream]).decode()
 

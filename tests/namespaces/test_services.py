@@ -25,13 +25,13 @@ from mesh.wire import Endpoint, Service
 from tests.support.applications import saying
 from tests.support.namespaces import Network, Pod
 from tests.support.offices import open_office
+from tests.support.patience import PATIENCE
 from tests.support.plane import allow
 from tests.support.transparent import ENDED, HTTP, say, start_transparent
 
 DOMAIN = TrustDomain("cluster.local")
 ADDRESSES = ("10.96.0.10", "fd00:96::10")
 SERVERS = ("payments", "stock")
-PATIENCE = 10.0  # seconds
 
 
 @define

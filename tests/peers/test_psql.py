@@ -6,6 +6,7 @@ import pytest
 import trio
 
 from examples.demo.local_mesh import LocalMesh, wait_for
+from tests.support.patience import PATIENCE
 from tests.support.policies import allow
 from tests.support.stock import program, start_postgresql
 
@@ -30,7 +31,7 @@ async def test_psql_works_and_its_session_ends_when_its_policy_is_removed(mesh: 
         assert session.returncode is None, "the session was to be open when its policy goes"
         removed = await mesh.doorward("policy", "delete", "shop/ledger-calls-database")
         assert removed.exit == 0, removed
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             assert await session.wait() != 0
     ended = await wait_for(
         lambda: [each for each in database.records() if each["reason"] == "policy_changed"], what="the log line"

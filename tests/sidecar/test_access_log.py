@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from mesh.policy import AuditFinding, Decision, NearMiss, Reason
 from sidecar.access_log import MAX_DETAIL, MAX_PATH, AccessLog, Record
 from sidecar.metrics import Metrics
+from tests.support.patience import PATIENCE
 
 
 @pytest.fixture
@@ -152,7 +153,7 @@ async def test_a_reader_that_stopped_does_not_keep_the_program_from_ending(
     log = log_to(pipe[1], Metrics(), lines=10_000)
     for _ in range(2000):  # more than a pipe holds
         log.write(log.start("inbound", "tcp"))
-    with trio.fail_after(3):
+    with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(log.run)
             await trio.sleep(0.1)

@@ -16,6 +16,7 @@ from sidecar.destination import find_destination
 from sidecar.outbound import DIRECTION, called_by, carry
 from sidecar.settings import Address
 from tests.support.doors import Node, application, endpoint, inbound_door, read_to_the_end
+from tests.support.patience import PATIENCE
 from tests.support.pki import Pki
 from tests.support.policies import allow_policy
 from transport import PlainStream, dial, listen
@@ -73,7 +74,7 @@ class World:
     async def call(self) -> bytes:
         """What one connection gets for one request."""
         caller = await dial("127.0.0.1", self.port, deadline=5)
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE):
             try:
                 await caller.send_all(GET)
                 await caller.send_eof()
@@ -105,7 +106,7 @@ async def test_calls_are_spread_and_each_is_written_down_with_who_answered(pki: 
     names = Counter(each.rpartition(b"\n")[2].decode() for each in answers)
     assert set(names) == {"payments", "stock"}
     assert all(each.startswith(b"HTTP/1.1 200 OK") for each in answers)
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE):
         while len(world.checkout.written) < 24:
             await trio.sleep(0.01)
     written = Counter(each.destination for each in world.checkout.written)
@@ -118,7 +119,7 @@ async def test_another_identity_of_the_same_service_is_no_good_at_an_endpoint(pk
     one, other = world.endpoints
     world.learn(evolve(one, mesh_port=other.mesh_port), evolve(other, mesh_port=one.mesh_port))
     assert b"200" not in await world.call()
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE):
         while not world.checkout.written:
             await trio.sleep(0.01)
     (record,) = world.checkout.written
@@ -136,7 +137,7 @@ async def test_nobody_ready_is_said_at_once_in_the_callers_own_language(pki: Pki
     world.learn(*world.endpoints, backends=[], protocol=world.protocol)
     answered = await world.call()
     assert b"503" in answered.partition(b"\r\n")[0] if world.protocol == "http" else answered == b"reset"
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE):
         while not world.checkout.written:
             await trio.sleep(0.01)
     (record,) = world.checkout.written

@@ -19,6 +19,7 @@ from mesh.policy import Reason
 from sidecar.settings import Limits
 from sidecar.view import ALPN_HTTP, ALPN_TCP
 from tests.support.doors import Node, application, call, call_with, echo, inbound_door, read_to_the_end
+from tests.support.patience import PATIENCE
 from tests.support.pki import Pki
 from tests.support.policies import allow_policy
 from transport import PlainStream, TlsFailed, TlsStream, dial
@@ -47,7 +48,7 @@ def payments(pki: Pki, port: int, **options: object) -> Node:
 
 
 async def expect_reset(stream: TlsStream | PlainStream) -> None:
-    with pytest.raises(trio.BrokenResourceError), trio.fail_after(5):
+    with pytest.raises(trio.BrokenResourceError), trio.fail_after(PATIENCE):
         await read_to_the_end(stream)
     stream.abort()
 
@@ -249,7 +250,7 @@ async def test_too_many_who_have_not_said_who_they_are(limits: Limits, pki: Pki)
         node = payments(pki, port, limits=limits)
         async with inbound_door(node, port) as door:
             idle = [await dial("127.0.0.1", door, deadline=5) for _ in range(2)]
-            with trio.fail_after(5):
+            with trio.fail_after(PATIENCE):
                 while node.proxy.budget.taken < 2:
                     await trio.sleep(0.01)
             with pytest.raises(trio.BrokenResourceError):
@@ -531,7 +532,7 @@ async def test_a_ban_ends_an_http_connection_that_idles_between_requests(pki: Pk
         while not len(node.proxy.live):
             await trio.sleep(0.01)
         assert await node.push(bans=[str(pki.id("shop/checkout"))]) == 1
-        with trio.fail_after(5), suppress(trio.BrokenResourceError):
+        with trio.fail_after(PATIENCE), suppress(trio.BrokenResourceError):
             assert await caller.receive_some() == b""
         caller.abort()
     assert node.counted("connections_closed_total", direction="inbound", reason="banned") == 1
@@ -631,7 +632,7 @@ async def test_draining_waits_for_nobody_who_has_not_said_anything(pki: Pki) -> 
         async with inbound_door(node, port, protocol="auto") as door:
             stranger = await dial("127.0.0.1", door, deadline=5)
             silent = await call(door, pki.svid("shop/checkout"), pki.bundle)
-            with trio.fail_after(5):
+            with trio.fail_after(PATIENCE):
                 while not (node.proxy.budget.taken == 1 and len(node.proxy.live) == 1):
                     await trio.sleep(0.005)
             node.proxy.draining.set()

@@ -14,6 +14,7 @@ from sidecar.probes import Prober
 from sidecar.readiness import Readiness
 from sidecar.settings import Limits
 from sidecar.view import Mesh, View
+from tests.support.patience import PATIENCE
 from tests.support.pki import Pki
 from tests.support.simulator import WORKLOAD, snapshot
 from transport import Dialled, listen
@@ -30,7 +31,7 @@ class Served:
 
     async def say(self, request: bytes) -> tuple[int, dict[str, str], bytes]:
         """Send one request that ends the connection; status, header fields and body of the answer."""
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE):
             stream = await trio.open_tcp_stream("127.0.0.1", self.port)
             async with stream:
                 await stream.send_all(request)
@@ -136,7 +137,7 @@ async def test_a_connection_can_be_used_again() -> None:
     async with serving() as served, await trio.open_tcp_stream("127.0.0.1", served.port) as stream:
         for _ in range(3):
             await stream.send_all(b"GET /live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-            with trio.fail_after(5):
+            with trio.fail_after(PATIENCE):
                 assert (await stream.receive_some()).startswith(b"HTTP/1.1 200")
 
 

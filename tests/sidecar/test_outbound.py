@@ -15,6 +15,7 @@ from mesh.wire import Endpoint
 from sidecar.settings import Limits
 from sidecar.view import ALPN_TCP
 from tests.support.doors import Node, application, echo, endpoint, inbound_door, outbound_door, read_to_the_end
+from tests.support.patience import PATIENCE
 from tests.support.pki import Pki
 from tests.support.policies import allow_policy
 from transport import PlainStream, TlsStream, dial
@@ -50,7 +51,7 @@ async def expect_reset(port: int, first: bytes = b"x") -> None:
     """Call the local port and be cut off."""
     caller = await dial("127.0.0.1", port, deadline=5)
     await caller.send_all(first)
-    with pytest.raises(trio.BrokenResourceError), trio.fail_after(5):
+    with pytest.raises(trio.BrokenResourceError), trio.fail_after(PATIENCE):
         await read_to_the_end(caller)
     caller.abort()
 
@@ -119,7 +120,7 @@ async def test_a_server_that_speaks_first_is_heard_without_a_word_from_the_calle
             checkout = Node.make(pki, "shop/checkout", endpoints=[endpoint(pki, "shop/payments", mesh_port)])
             async with outbound_door(checkout, "shop/payments") as local:
                 caller = await dial("127.0.0.1", local, deadline=5)
-                with trio.fail_after(5):
+                with trio.fail_after(PATIENCE):
                     assert await caller.receive_some() == b"220 ready\r\n"
                 caller.abort()
 

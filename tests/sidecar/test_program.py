@@ -21,6 +21,7 @@ from certs.tls import client_context
 from examples.demo.local_mesh import http_get, json_lines
 from mesh.wire import Announce
 from sidecar.view import ALPN_TCP
+from tests.support.patience import PATIENCE
 from tests.support.simulator import TOKEN, Simulator, allow, snapshot
 from transport import TlsStream, dial
 from transport.sockets import PAUSE_SECONDS
@@ -53,7 +54,7 @@ class Running:
         return found
 
     async def until(self, condition: Callable[[], object], what: str) -> None:
-        with trio.move_on_after(20):
+        with trio.move_on_after(PATIENCE):
             while not condition():
                 assert self.process.poll() is None or "exit" in what, f"ended while waiting for {what}\n{self.log}"
                 await trio.sleep(0.02)
@@ -67,7 +68,7 @@ class Running:
     async def accepted(self, connections: int) -> None:
         """Wait until so many connections to the guarded port are open."""
         wanted = f'connections_open{{direction="inbound"}} {connections}.0'
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             while wanted not in (await http_get(self.addresses["observe"], "/metrics"))[1]:
                 await trio.sleep(0.02)
 
@@ -132,7 +133,7 @@ async def running(directory: Path, *options: str, token: str = TOKEN, stdin: byt
 
 
 async def said_back(stream: TlsStream, said: bytes) -> bytes:
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE):
         await stream.send_all(said)
         return await stream.receive_some()
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.relay import Ending, SinkBroke, SourceBroke, SourceEnded, Tally, move, relay
+from tests.support.patience import PATIENCE
 
 HOUR = 3600.0
 
@@ -85,7 +86,7 @@ async def test_bytes_and_both_ends_are_carried_through() -> None:
     async def run() -> None:
         endings.append(await relay(bench.a, bench.b, tally, idle=HOUR))
 
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(run)
             await bench.caller.send_all(b"question")

@@ -39,6 +39,7 @@ from control_plane.settings import HostPort, Limits
 from control_plane.state import State
 from control_plane.store.store import Store
 from mesh.wire import Ack, Announce, Listener, Nack, Snapshot
+from tests.support.patience import PATIENCE
 
 MAX_CONNECTIONS = 4
 LIMITS = Limits(unauthenticated_links=6, unauthenticated_links_per_address=4, operator_connections=MAX_CONNECTIONS)
@@ -179,7 +180,7 @@ def _in_thread(path: Path, operators: socket.socket, backend: Backend, metrics: 
 
     thread = threading.Thread(target=trio.run, args=(main,))
     thread.start()
-    assert started.wait(10), "the admin API did not start"
+    assert started.wait(PATIENCE), "the admin API did not start"
     try:
         yield
     finally:

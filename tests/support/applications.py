@@ -8,6 +8,7 @@ import trio
 from attrs import define, field
 
 from examples.demo.local_mesh import Sidecar
+from tests.support.patience import PATIENCE
 
 
 @define
@@ -62,7 +63,7 @@ async def connect(address: str) -> trio.SocketStream:
     return await trio.open_tcp_stream(host, int(port))
 
 
-async def exchange(address: str, request: bytes, *, seconds: float = 10) -> bytes:
+async def exchange(address: str, request: bytes, *, seconds: float = PATIENCE) -> bytes:
     """Send the bytes on a connection of their own, and everything that comes back until its end."""
     received = b""
     with trio.fail_after(seconds):

@@ -29,6 +29,7 @@ from sidecar.outbound import serve_outbound
 from sidecar.proxy import Proxy
 from sidecar.settings import Address, Inbound, Limits, Outbound, Settings
 from sidecar.view import ALPN_TCP, Mesh, View
+from tests.support.patience import PATIENCE
 from tests.support.pki import Pki
 from transport import PlainStream, TlsStream, dial
 
@@ -122,7 +123,7 @@ class Node:
 
     async def record(self) -> Record:
         """The one record that was written, waiting for it. Fails where there is none, or a second one."""
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE):
             while not self.written or len(self.proxy.live):
                 await trio.sleep(0.005)
         await trio.sleep(0.01)

@@ -10,7 +10,7 @@ from typing import TypeVar
 from attrs import define
 from OpenSSL import SSL
 
-DEADLINE_SECONDS = 5.0
+from tests.support.patience import PATIENCE
 
 T = TypeVar("T")
 
@@ -58,7 +58,7 @@ def handshake(server_context: SSL.Context, client_context: SSL.Context) -> Itera
         client = Side(SSL.Connection(client_context, dialled))
         server.connection.set_accept_state()
         client.connection.set_connect_state()
-        give_up = monotonic() + DEADLINE_SECONDS
+        give_up = monotonic() + PATIENCE
         while not (server.done and client.done):
             assert monotonic() < give_up, "the handshake hangs"
             server.step()
@@ -88,7 +88,7 @@ def until_ready(connection: SSL.Connection, call: Callable[[], T]) -> T:
         try:
             return call()
         except SSL.WantReadError:
-            readable, _, _ = select.select([connection], [], [], DEADLINE_SECONDS)
+            readable, _, _ = select.select([connection], [], [], PATIENCE)
             assert readable, "the peer sends nothing"
 
 

@@ -29,10 +29,9 @@ from mesh.wire import (
     Snapshot,
     Unknown,
 )
+from tests.support.patience import PATIENCE
 from tests.support.pki import Pki
 from transport import PlainStream, TlsStream, dial
-
-PATIENCE = 5.0  # seconds: longer than anything here should take
 
 DOMAIN = TrustDomain("cluster.local")
 

@@ -6,8 +6,7 @@ from typing import Any
 from control_plane.admin.client import Client
 from control_plane.cli.enforcing import wait_until_enforced
 from examples.demo.local_mesh import LocalMesh
-
-PATIENCE = timedelta(seconds=10)
+from tests.support.patience import PATIENCE
 
 
 def allow_policy(source: str, target: str, port: int, *, http: bool = True, namespace: str = "shop") -> dict[str, Any]:
@@ -33,7 +32,7 @@ async def apply(mesh: LocalMesh, *documents: dict[str, Any]) -> None:
     put = [{"source": "test", "index": index, "content": each} for index, each in enumerate(documents)]
 
     def change(client: Client) -> dict[str, Any]:
-        return wait_until_enforced(client, client.post("/v1/policies", {"put": put}), PATIENCE)
+        return wait_until_enforced(client, client.post("/v1/policies", {"put": put}), timedelta(seconds=PATIENCE))
 
     enforced = await mesh.admin(change)
     assert enforced["on"] == enforced["of"], enforced

@@ -15,10 +15,10 @@ from tests.support.applications import Application, answering
 from tests.support.cluster import Cluster
 from tests.support.kube import Kube
 from tests.support.namespaces import Pod
+from tests.support.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 PLURALS = ("allowpolicies", "denypolicies", "namespacedefaults")
-PATIENCE = 30.0  # seconds: longer than anything here should take
 PORT = 8080
 
 RULES = [

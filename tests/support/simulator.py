@@ -36,6 +36,7 @@ from mesh.wire import (
     snapshot_hash,
 )
 from sidecar.channel import Channel, LinkFailed
+from tests.support.patience import PATIENCE
 from tests.support.pki import Pki
 from transport import Places, TlsStream, serve
 
@@ -82,7 +83,7 @@ class Simulator:
         """Everything of one type that was ever said, over all links."""
         return [message for link in self.links for message in link.said(kind)]
 
-    async def until(self, condition: Callable[[], object], seconds: float = 5.0) -> None:
+    async def until(self, condition: Callable[[], object], seconds: float = PATIENCE) -> None:
         """Wait until a condition holds."""
         with trio.fail_after(seconds):
             while not condition():

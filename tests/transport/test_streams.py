@@ -10,6 +10,7 @@ import pytest
 import trio
 import trio.testing
 
+from tests.support.patience import PATIENCE
 from tests.support.streams import plain_pair, tls_pair
 from tests.transport.conftest import Contexts
 from transport import PlainStream, TlsStream
@@ -78,7 +79,7 @@ async def test_room_to_send_can_be_waited_for(make_pair: Maker) -> None:
         while True:
             await right.receive_some()
 
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(drain)
             await left.wait_send_all_might_not_block()

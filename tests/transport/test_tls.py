@@ -8,6 +8,7 @@ import trio
 import trio.testing
 
 from certs.tls import handshake_refusal, server_context
+from tests.support.patience import PATIENCE
 from tests.support.pki import Pki
 from tests.support.streams import socket_pair, tls_pair
 from tests.transport.conftest import Contexts
@@ -108,7 +109,7 @@ async def test_bytes_that_openssl_holds_are_read_without_waiting_for_the_kernel(
     await client.send_all(b"x" * 16_000)
     received = 0
     while received < 16_000:
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE):
             received += len(await server.receive_some(1000))
     client.abort()
     server.abort()
@@ -138,7 +139,7 @@ async def test_after_a_send_was_broken_off_nothing_more_is_said(
     client, server = await tls_pair(contexts.client, contexts.server, small=True)
     with trio.move_on_after(0.1):
         await client.send_all(bytes(1024 * 1024))
-    with pytest.raises(trio.BrokenResourceError, match="broken off"), trio.fail_after(2):
+    with pytest.raises(trio.BrokenResourceError, match="broken off"), trio.fail_after(PATIENCE):
         await say_more(client)
     await client.aclose()
     with pytest.raises(trio.BrokenResourceError):  # a truncated stream must not look complete
@@ -178,7 +179,7 @@ async def test_a_blocked_writer_and_a_reader_share_the_connection(contexts: Cont
     async def receive(end: TlsStream) -> None:
         assert await read_to_the_end(end) == payload
 
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
             for end in (client, server):
                 nursery.start_soon(send, end)

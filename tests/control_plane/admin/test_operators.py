@@ -21,9 +21,9 @@ from control_plane.admin.errors import AdminRefused
 from control_plane.admin.tls_door import ALPN, TlsConnection, TlsDoor
 from control_plane.store.errors import StoreError
 from tests.support.admin import LIMITS, AdminHouse, admin_house
+from tests.support.patience import PATIENCE
 from tests.support.pki import Pki
 
-PATIENCE = 10.0
 ASK = b"GET /v1/bans HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 

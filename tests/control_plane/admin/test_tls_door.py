@@ -17,11 +17,11 @@ from control_plane.admin.context import Context
 from control_plane.admin.errors import AdminError, ContextRefused, NotTheServer, ServerAway
 from control_plane.admin.tls_door import ALPN, TlsDoor
 from control_plane.settings import HostPort
+from tests.support.patience import PATIENCE
 from tests.support.pki import HOUR, Pki
 
 PKI = Pki()
 OPERATOR = PKI.svid_for(PKI.domain.operator("ann"))
-PATIENCE = 10.0
 
 
 @contextmanager

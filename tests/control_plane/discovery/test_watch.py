@@ -19,6 +19,7 @@ from control_plane.state import State
 from control_plane.store.errors import StoreError
 from tests.support.cluster_objects import endpoint_slice, namespace, pod, service
 from tests.support.offices import open_office
+from tests.support.patience import PATIENCE
 
 DOMAIN = TrustDomain("cluster.local")
 PATHS = {
@@ -69,7 +70,7 @@ class World:
         return self.office.board.platform
 
     async def until(self, true: Callable[[], object]) -> None:
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE):
             while not true():
                 await trio.sleep(0.005)
 

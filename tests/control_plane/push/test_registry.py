@@ -14,6 +14,7 @@ from control_plane.push.office import in_thread
 from control_plane.push.session import ANNOUNCEMENTS_PER_MINUTE
 from control_plane.settings import Lifetimes, Limits
 from mesh.wire import Ack, Announce, Listener, Message, Nack, Ping, Pong, Snapshot
+from tests.support.patience import PATIENCE
 from tests.support.plane import DOMAIN, Caller, Plane
 from transport import TlsStream
 
@@ -66,7 +67,7 @@ async def leases(plane: Plane) -> list[tuple[str, str, int]]:
 
 
 async def until_leased(plane: Plane, count: int = 1) -> None:
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE):
         while len(await leases(plane)) != count:
             await trio.sleep(0.01)
 

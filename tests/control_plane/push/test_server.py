@@ -25,8 +25,9 @@ from mesh.wire import (
     Pong,
     encode,
 )
+from tests.support.patience import PATIENCE
 from tests.support.pki import Pki
-from tests.support.plane import DOMAIN, PATIENCE, Plane
+from tests.support.plane import DOMAIN, Plane
 
 CHECKOUT = str(DOMAIN.workload("shop", "checkout"))
 

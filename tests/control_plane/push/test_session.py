@@ -20,6 +20,7 @@ from mesh.wire import (
     Snapshot,
     snapshot_hash,
 )
+from tests.support.patience import PATIENCE
 from tests.support.plane import DOMAIN, Plane, allow
 
 CHECKOUT = str(DOMAIN.workload("shop", "checkout"))
@@ -51,7 +52,7 @@ async def test_who_counts_what_is_enforced_is_told_of_links_and_acknowledgements
     counts = [moved.count]
     for event in (caller.enforce, caller.stream.aclose):
         await event()
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE):
             counts.append(await moved.wait(counts[-1]))
     assert counts == [1, 2, 3]
 
@@ -251,7 +252,7 @@ class TestSlowReader:
         slow = await plane.sidecar("shop/payments", instance="slow")
         quick = await plane.sidecar("shop/payments", instance="quick")
         await plane.apply(*(allow(f"policy-{n}", caller="y" * 250_000) for n in range(60)))  # more than sockets buffer
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             while len((await quick.snapshot()).policies) < 60:
                 pass
         await plane.until(lambda: plane.count("links_ended_total", reason="slow") == 1)

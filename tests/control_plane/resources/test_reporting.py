@@ -11,8 +11,7 @@ from control_plane.kubernetes.errors import ApiRefused, ApiUnreachable
 from control_plane.resources import reporting
 from tests.control_plane.resources.conftest import House
 from tests.control_plane.resources.test_planning import item
-
-PATIENCE = 20.0
+from tests.support.patience import PATIENCE
 
 
 @pytest.fixture(autouse=True)

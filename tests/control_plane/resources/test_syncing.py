@@ -11,8 +11,7 @@ import trio
 
 from tests.control_plane.resources.conftest import House
 from tests.control_plane.resources.test_planning import item, key, stored
-
-PATIENCE = 20.0
+from tests.support.patience import PATIENCE
 
 
 @asynccontextmanager

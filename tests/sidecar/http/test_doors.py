@@ -20,6 +20,7 @@ from sidecar.http.reading import ResponseReader
 from sidecar.settings import Limits
 from sidecar.view import ALPN_HTTP
 from tests.support.doors import Node, application, call, endpoint, inbound_door, outbound_door, read_to_the_end
+from tests.support.patience import PATIENCE
 from tests.support.pki import Pki
 from transport import PlainStream, TlsStream, dial
 
@@ -84,7 +85,7 @@ class Caller:
     async def hear(self, method: str = "GET") -> tuple[ResponseHead, bytes]:
         self.reader.expect(method)
         head, body = None, b""
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             while not isinstance(event := self.reader.next_event(), End):
                 if event is None:
                     self.reader.feed(await self.stream.receive_some())
@@ -96,11 +97,11 @@ class Caller:
         return head, body
 
     async def hears_the_end(self) -> None:
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             assert await self.stream.receive_some() == b""
 
     async def is_reset(self) -> None:
-        with trio.fail_after(10), pytest.raises(trio.BrokenResourceError):
+        with trio.fail_after(PATIENCE), pytest.raises(trio.BrokenResourceError):
             await read_to_the_end(self.stream)
 
 
@@ -161,7 +162,7 @@ async def mesh(pki: Pki, nursery: trio.Nursery) -> AsyncIterator[Mesh]:
 
 
 async def eventually(condition: Callable[[], object]) -> None:
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE):
         while not condition():
             await trio.sleep(0.01)
 
