@@ -124,12 +124,16 @@ async def test_the_audit_says_of_real_pods_why_they_are_not_in_the_mesh(injected
     early = (await injected.pod(shop, "early"))["metadata"]["creationTimestamp"]
     labelled = await injected.cluster.kubectl("label", "namespace", shop, "doorward.dev/inject=enabled")
     assert labelled.exit == 0
-    pods = pod_of("meshed"), pod_of("host", hostNetwork=True), pod_of("out", labels=OPTED_OUT)
+    pods = pod_of("meshed"), pod_of("host", hostNetwork=True), pod_of("out", labels=OPTED_OUT), pod_of("debugged")
     assert (await injected.create(shop, *pods)).exit == 0
+    debugger = {**APP, "name": "debugger", "securityContext": {"runAsUser": 1337}}
+    path = f"/api/v1/namespaces/{shop}/pods/debugged/ephemeralcontainers"
+    await kube.api.patch(path, {"spec": {"ephemeralContainers": [debugger]}})  # as `kubectl debug --custom` does
     result = await injected.mesh.doorward("injection", "audit", "-n", shop, "-o", "json")
     assert result.exit == 1, result.err
     found = {each["name"]: each for each in json.loads(result.out)["pods"]}
     assert {name: each["reason"] for name, each in found.items()} == {
+        "debugged": "runs_as_sidecar",
         "early": "before_label",
         "host": "host_network",
         "meshed": "not_ready",
