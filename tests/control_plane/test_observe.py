@@ -139,10 +139,9 @@ async def test_a_client_that_does_not_read_cannot_hold_up_the_end(observed: Obse
         with trio.move_on_after(1):
             while True:
                 await stream.send_all(request * 100)
-        begin = trio.current_time()
         observed.stop()
-        await observed.stopped.wait()
-        assert trio.current_time() - begin < WRITE_TIMEOUT + 2
+        with trio.fail_after(WRITE_TIMEOUT + PATIENCE):
+            await observed.stopped.wait()
 
 
 @pytest.mark.parametrize("name", HTTP_2)

@@ -1,5 +1,7 @@
 """relay() and move() on in-memory streams and virtual time; the doors' tests show the same over real sockets."""
 
+from functools import partial
+
 import pytest
 import trio
 import trio.testing
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from sidecar.relay import Ending, SinkBroke, SourceBroke, SourceEnded, Tally, move, relay
 from tests.support.patience import PATIENCE
+from tests.support.streams import break_off
 
 HOUR = 3600.0
 
@@ -161,8 +164,7 @@ async def test_silence_ends_it_and_any_byte_puts_that_off(autojump_clock: trio.t
 
 async def test_a_cancellation_cuts_both_sides_off() -> None:
     bench = Bench.make()
-    with trio.move_on_after(0.01):
-        await relay(bench.a, bench.b, Tally(), idle=HOUR)
+    await break_off(partial(relay, bench.a, bench.b, Tally(), idle=HOUR))
     assert (bench.a.aborted, bench.b.aborted) == (True, True)
 
 
@@ -170,8 +172,7 @@ async def test_it_reads_no_more_before_the_sink_took_what_it_has() -> None:
     caller, near = trio.testing.memory_stream_pair()
     far, _server = trio.testing.lockstep_stream_pair()  # takes a piece only when somebody reads it
     await caller.send_all(bytes(10_000))
-    with trio.move_on_after(0.05):
-        await move(MemoryStream(near), MemoryStream(far), None, lambda _: None, buffer_bytes=1000)
+    await break_off(partial(move, MemoryStream(near), MemoryStream(far), None, lambda _: None, buffer_bytes=1000))
     left = near.receive_stream._incoming._data  # type: ignore[attr-defined]
     assert len(left) == 9_000
 

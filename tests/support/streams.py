@@ -1,8 +1,10 @@
 """Pairs of connected streams over real loopback sockets."""
 
 import socket
+from collections.abc import Awaitable, Callable
 
 import trio
+import trio.testing
 from OpenSSL import SSL
 
 from transport import PlainStream, TlsStream
@@ -39,3 +41,19 @@ async def tls_pair(client: SSL.Context, server: SSL.Context, *, small: bool = Fa
         for end in ends:
             nursery.start_soon(end.do_handshake)
     return ends
+
+
+async def break_off(call: Callable[[], Awaitable[object]]) -> None:
+    """Begin this, and cancel it once it waits for others; raises AssertionError where it comes to its end instead."""
+    ended = False
+
+    async def go_on() -> None:
+        nonlocal ended
+        await call()
+        ended = True
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(go_on)
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        nursery.cancel_scope.cancel()
+    assert not ended

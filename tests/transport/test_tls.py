@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import pytest
 import trio
@@ -10,7 +11,7 @@ import trio.testing
 from certs.tls import handshake_refusal, server_context
 from tests.support.patience import PATIENCE
 from tests.support.pki import Pki
-from tests.support.streams import socket_pair, tls_pair
+from tests.support.streams import break_off, socket_pair, tls_pair
 from tests.transport.conftest import Contexts
 from transport import NotTls, TlsFailed, TlsStream
 
@@ -137,8 +138,7 @@ async def test_after_a_send_was_broken_off_nothing_more_is_said(
     say_more: Callable[[TlsStream], Awaitable[None]], contexts: Contexts
 ) -> None:
     client, server = await tls_pair(contexts.client, contexts.server, small=True)
-    with trio.move_on_after(0.1):
-        await client.send_all(bytes(1024 * 1024))
+    await break_off(partial(client.send_all, bytes(1024 * 1024)))
     with pytest.raises(trio.BrokenResourceError, match="broken off"), trio.fail_after(PATIENCE):
         await say_more(client)
     await client.aclose()
@@ -149,8 +149,7 @@ async def test_after_a_send_was_broken_off_nothing_more_is_said(
 
 async def test_a_close_after_a_send_was_broken_off_does_not_look_complete(contexts: Contexts) -> None:
     client, server = await tls_pair(contexts.client, contexts.server, small=True)
-    with trio.move_on_after(0.1):
-        await client.send_all(bytes(1024 * 1024))
+    await break_off(partial(client.send_all, bytes(1024 * 1024)))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(client.aclose)
         with pytest.raises(trio.BrokenResourceError):
@@ -160,8 +159,7 @@ async def test_a_close_after_a_send_was_broken_off_does_not_look_complete(contex
 
 async def test_the_receiving_side_survives_a_send_that_was_broken_off(contexts: Contexts) -> None:
     client, server = await tls_pair(contexts.client, contexts.server, small=True)
-    with trio.move_on_after(0.1):
-        await client.send_all(bytes(1024 * 1024))
+    await break_off(partial(client.send_all, bytes(1024 * 1024)))
     await server.send_all(b"still here")
     assert await client.receive_some() == b"still here"
     client.abort()
