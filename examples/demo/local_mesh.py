@@ -139,8 +139,10 @@ class LocalMesh:
         self.processes.append(process)
         return process
 
-    async def start_control_plane(self, *options: str, listen: str = "", place: Place = HERE) -> Process:
-        """Start the control plane on free ports and wait until it is ready."""
+    async def start_control_plane(
+        self, *options: str, listen: str = "", place: Place = HERE, ready: bool = True
+    ) -> Process:
+        """Start the control plane on free ports and wait until it is ready, or without `ready` until it listens."""
         run_file = self.state / "run.json"
         run_file.unlink(missing_ok=True)
         command = [str(PROGRAMS / "doorward"), "control-plane", "run", "--state", str(self.state)]
@@ -149,9 +151,10 @@ class LocalMesh:
         process = self.start("control-plane", command, place=place)
         run = await _wait_for_json(process, run_file)
         self.control_plane, self.address, self.observe = process, run["listen"], run["observe"]
-        await wait_until_ready(process, self.observe)
-        bundle = await self.admin(lambda client: client.get("/v1/bundle"))
-        (self.directory / "bundle.pem").write_text(bundle["pem"])
+        if ready:
+            await wait_until_ready(process, self.observe)
+            bundle = await self.admin(lambda client: client.get("/v1/bundle"))
+            (self.directory / "bundle.pem").write_text(bundle["pem"])
         return process
 
     async def admin(self, ask: Callable[[Client], dict[str, Any]]) -> dict[str, Any]:

@@ -1,16 +1,24 @@
 """Without an API server everything that runs goes on: sidecars, policies, the control plane itself; and it is said."""
 
-import json
 from pathlib import Path
 
 import pytest
 import trio
 
-from examples.demo.local_mesh import PROGRAMS, LocalMesh, http_get, open_local_mesh, wait_for
+from examples.demo.local_mesh import (
+    PROGRAMS,
+    LocalMesh,
+    Process,
+    http_get,
+    open_local_mesh,
+    wait_for,
+    wait_until_ready,
+)
 from tests.support.cluster import Cluster
 from tests.support.kube import Kube
 from tests.support.namespaces import Pod
 from tests.support.policies import allow
+from tests.support.processes import logged
 
 SECONDS = 60.0
 
@@ -65,49 +73,42 @@ async def hello(stream: trio.SocketStream) -> None:
 async def test_a_control_plane_that_starts_without_it_waits_and_says_so(
     cluster: Cluster, kube: Kube, place: Pod, short_directory: Path
 ) -> None:
-    options, run_file = await kube.control_plane_options(), short_directory / "state" / "run.json"
-    async with open_local_mesh(short_directory) as mesh, trio.open_nursery() as nursery, cluster.api_server_away():
-
-        async def start() -> None:
-            await mesh.start_control_plane(*options, listen=f"{place.ipv4}:7443", place=place.place())
-
-        nursery.start_soon(start)
-        await wait_for(run_file.exists, what="a control plane that listens")
-        observe = json.loads(run_file.read_text())["observe"]
-        status, reason = await http_get(observe, "/ready", place.place())
-        assert status == 503
-        assert "waits for the API server's" in reason
-    # `start` has ended: it became ready by itself
+    options, there = await kube.control_plane_options(), place.place()
+    async with open_local_mesh(short_directory) as mesh:
+        async with cluster.api_server_away():
+            process = await mesh.start_control_plane(*options, listen=f"{place.ipv4}:7443", place=there, ready=False)
+            status, reason = await http_get(mesh.observe, "/ready", there)
+            assert status == 503
+            assert "waits for the API server's" in reason
+        await wait_until_ready(process, mesh.observe)
 
 
 async def test_one_whose_ca_is_in_a_secret_waits_as_well(
     cluster: Cluster, kube: Kube, place: Pod, short_directory: Path
 ) -> None:
-    options, log = (
-        [*await kube.control_plane_options(), "--ca-secret", "doorward-ca"],
-        short_directory / "control-plane.log",
-    )
-    async with open_local_mesh(short_directory) as mesh, trio.open_nursery() as nursery, cluster.api_server_away():
-
-        async def start() -> None:
-            await mesh.start_control_plane(*options, listen=f"{place.ipv4}:7443", place=place.place())
-
-        nursery.start_soon(start)
-        await wait_for(
-            lambda: log.exists() and "the start waits for the API server" in log.read_text(), what="its wait"
-        )
-    # `start` has ended: it became ready by itself
+    options = await kube.control_plane_options()
+    async with open_local_mesh(short_directory) as mesh:
+        async with cluster.api_server_away():
+            process = await start_and_wait(mesh, place, options)
+        await wait_for(lambda: logged(process, "ready"), what="its readiness")
 
 
 async def test_one_that_waits_ends_when_it_is_told_to(
     cluster: Cluster, kube: Kube, place: Pod, short_directory: Path
 ) -> None:
-    options = [*await kube.control_plane_options(), "--ca-secret", "doorward-ca"]
+    options = await kube.control_plane_options()
     async with open_local_mesh(short_directory) as mesh, cluster.api_server_away():
-        command = [str(PROGRAMS / "doorward"), "control-plane", "run", "--state", str(mesh.state), *options]
-        process = mesh.start("control-plane", command, place=place.place())
-        await wait_for(lambda: "the start waits for the API server" in process.log.read_text(), what="its wait")
+        process = await start_and_wait(mesh, place, options)
         assert await process.stop() == 0
+
+
+async def start_and_wait(mesh: LocalMesh, place: Pod, options: list[str]) -> Process:
+    """Start a control plane whose CA is in a Secret, and return when it waits for the API server."""
+    command = [str(PROGRAMS / "doorward"), "control-plane", "run", "--state", str(mesh.state)]
+    command += ["--listen", f"{place.ipv4}:7443", "--ca-secret", "doorward-ca", *options]
+    process = mesh.start("control-plane", command, place=place.place())
+    await wait_for(lambda: "the start waits for the API server" in process.log.read_text(), what="its wait")
+    return process
 
 
 @pytest.mark.parametrize("setting", ["--kubernetes-ca", "--kubernetes-token-file"])

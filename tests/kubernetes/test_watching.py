@@ -132,7 +132,8 @@ async def test_a_watch_that_ends_is_resumed_where_it_was(kube: Kube, monkeypatch
                 if watches > 3:
                     break
                 await trio.sleep(0.1)
-        assert (watches, lists(watched)) == (4, 1)
+        assert watches > 3
+        assert lists(watched) == 1
 
 
 async def test_a_bookmark_moves_on_what_a_quiet_watch_resumes_from(kube: Kube, monkeypatch: pytest.MonkeyPatch) -> None:
