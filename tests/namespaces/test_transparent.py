@@ -18,10 +18,11 @@ from certs.keys import new_key
 from certs.spiffe import SpiffeId
 from certs.svid import Svid
 from certs.tls import client_context
-from examples.demo.local_mesh import Sidecar, wait_until_ready
+from examples.demo.local_mesh import Sidecar, wait_for, wait_until_ready
 from sidecar.settings import INBOUND_PORT, OUTBOUND_PORT, Address
 from sidecar.view import ALPN_TCP
 from tests.support.namespaces import Network, Pod
+from tests.support.patience import PATIENCE
 from tests.support.stock import program
 from tests.support.transparent import (
     APPLICATION,
@@ -87,7 +88,7 @@ async def pods(network: Network, short_directory: Path) -> AsyncIterator[Pods]:
 async def recorded(sidecar: Sidecar, reason: str, *, behind: int = 0, **wanted: str) -> dict[str, Any]:
     """The last record with that reason, and these values, behind the first ones of a sidecar's access log."""
     wanted["reason"] = reason
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE):
         while not (found := [each for each in sidecar.records()[behind:] if wanted.items() <= each.items()]):
             await trio.sleep(0.02)
     return found[-1]
@@ -252,7 +253,7 @@ async def test_a_destination_that_joins_the_mesh_is_no_longer_called_in_plaintex
         await stream.send_all(GET)
         assert b"200 OK" in await stream.receive_some()
         await start_transparent(pods.mesh, outside, "shop/web", "--ports", f"{WEB}/http")
-        with trio.fail_after(10), pytest.raises(trio.BrokenResourceError):
+        with trio.fail_after(PATIENCE), pytest.raises(trio.BrokenResourceError):
             await stream.receive_some()
     await recorded(pods.checkout, "policy_changed", original=f"{outside.ipv4}:{WEB}")
     assert (await say(pods.client, outside.ipv4, WEB)).startswith("HTTP/1.1 403 Forbidden"), "over mTLS from now on"
@@ -272,11 +273,16 @@ async def test_a_sidecar_that_is_redirected_to_itself_says_so_and_does_not_spin(
     for host in (pods.outside.ipv4, pods.outside.ipv6):
         assert (await say(pod, host, WEB)) in ENDED
         await recorded(sidecar, "redirect_loop", original=str(Address(host, WEB)))
-        looped = [each for each in sidecar.records() if each["reason"] != "no_snapshot" and each["port"] == WEB]
-        assert len([each for each in looped if each["original"] == str(Address(host, WEB))]) == 2, (
-            "there and back, once"
-        )
+        there_and_back = partial(of_calls_to, sidecar, Address(host, WEB))
+        await wait_for(lambda: len(there_and_back()) > 1, what="both records")  # noqa: B023 # waited for
+        assert len(there_and_back()) == 2, "once"
     assert pods.seen == []
+
+
+def of_calls_to(sidecar: Sidecar, original: Address) -> list[dict[str, Any]]:
+    """The records of connections to that address since there was a snapshot."""
+    calls = [each for each in sidecar.records() if each.get("original") == str(original)]
+    return [each for each in calls if each["reason"] != "no_snapshot"]
 
 
 async def test_an_application_that_calls_from_a_port_of_its_sidecar_is_not_taken_for_it(pods: Pods) -> None:

@@ -16,7 +16,7 @@ import signal
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -165,7 +165,8 @@ class Network:
         """End it, and kill every process that is still in one of its pods."""
         for pod in [*self.pods, self.hub]:
             for process in processes_in(os.fstat(pod.descriptor).st_ino):
-                os.kill(process, signal.SIGKILL)
+                with suppress(ProcessLookupError):  # it ended meanwhile
+                    os.kill(process, signal.SIGKILL)
             os.close(pod.descriptor)
 
 
