@@ -163,7 +163,7 @@ async def test_law_04_entries_end_by_their_lease_and_by_nothing_else(plane: Plan
 async def test_law_05_only_the_identity_of_the_endpoint_dialled_is_spoken_to_and_nothing_goes_plaintext(
     shop: Shop, pki: Pki
 ) -> None:
-    await shop.open(limits=Limits(handshake_timeout=0.3))
+    await shop.open(limits=Limits(handshake_timeout=2.0))
     neighbour = Impostor(pki.svid("shop/payments"), pki.bundle)  # good at another endpoint, not at this one
     port = await shop.enter(application(neighbour))
     wrong = evolve(shop.endpoint(identity=str(pki.id("shop/payments-canary"))), mesh_port=port)

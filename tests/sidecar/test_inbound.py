@@ -408,11 +408,11 @@ async def test_an_application_that_does_not_listen(pki: Pki) -> None:
 
 async def test_silence_for_too_long(pki: Pki) -> None:
     async with application(echo) as port:
-        node = payments(pki, port, limits=Limits(tcp_idle_timeout=0.2))
+        node = payments(pki, port, limits=Limits(tcp_idle_timeout=1.5))
         async with inbound_door(node, port) as door:
             caller = await call(door, pki.svid("shop/checkout"), pki.bundle)
-            for _ in range(3):
-                await trio.sleep(0.1)
+            for _ in range(4):  # for longer than the limit in all, and each with a second to spare on a busy machine
+                await trio.sleep(0.5)
                 await caller.send_all(b"x")
                 assert await caller.receive_some() == b"x", "bytes keep it alive"
             await expect_reset(caller)

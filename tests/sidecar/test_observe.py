@@ -150,7 +150,7 @@ async def test_a_caller_that_says_nothing_is_let_go() -> None:
 
 
 async def test_more_callers_than_places_wait_for_one() -> None:
-    async with serving(Limits(observe_timeout=0.3, observe_connections=2)) as served:
+    async with serving(Limits(observe_timeout=1.0, observe_connections=2)) as served:
         idle = [await trio.open_tcp_stream("127.0.0.1", served.port) for _ in range(2)]
         assert (await served.get("/live"))[0] == 200
         for stream in idle:

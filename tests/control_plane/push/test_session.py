@@ -246,7 +246,7 @@ class TestSignsOfLife:
 class TestSlowReader:
     @pytest.fixture
     def limits(self) -> Limits:
-        return Limits(write_timeout=1)
+        return Limits(write_timeout=3)
 
     async def test_a_sidecar_that_does_not_read_is_gone_and_holds_up_nobody(self, plane: Plane) -> None:
         slow = await plane.sidecar("shop/payments", instance="slow")
