@@ -36,7 +36,9 @@ async def tidy_store(office: Office) -> None:
     soon, later = TIDY_SECONDS
     while True:
         try:
-            more = await in_thread(office.store.tidy)
+            more, pruned = await in_thread(office.store.tidy), await in_thread(office.store.pruned)
+            office.metrics.store_pruned.labels("policy_versions").set(pruned.versions)
+            office.metrics.store_pruned.labels("audit_entries").set(pruned.entries)
         except StoreError as error:
             log.exception("the store cannot be tidied", extra=fields(reason=str(error)))
             office.metrics.failures.labels("store").inc()

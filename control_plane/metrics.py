@@ -104,6 +104,11 @@ class Metrics:
             "Policies as cluster objects, by what became of them: accepted, faults, owned_by_cli or pending.",
             "verdict",
         )
+        self.store_pruned = self._gauge(
+            "store_pruned",
+            "What the store has had no room for so far, by ledger: policy_versions or audit_entries.",
+            "ledger",
+        )
         self.failures = self._counter("failures", "Errors that no code foresaw, by place; see the log.", "place")
 
     def text(self) -> bytes:
