@@ -88,7 +88,7 @@ def make_room(tx: Transaction, added: int = 0) -> bool:
     if sum(held.values()) <= bound:
         return False
     for namespace, fixed in _in_force(tx).items():
-        held[namespace] -= fixed
+        held[namespace] = held.get(namespace, 0) - fixed
     excess = sum(held.values()) - bound
     left, rows = min(excess, shares.SLICE_BYTES + added), shares.rows_for(added)
     for namespace in sorted(held, key=lambda each: -held[each]):
