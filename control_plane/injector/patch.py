@@ -62,6 +62,8 @@ def inject(pod: Mapping[str, Any], namespace: str, settings: InjectorSettings) -
     rewriting = Rewriting(_route(settings, wanted))
     spec = _rewritten(pod["spec"], rewriting)
     faults += rewriting.faults
+    if not settings.native_sidecar:
+        faults += _too_early(pod["spec"], spec, wanted)
     if faults:
         return Refused(tuple(faults))
     found = (*warnings(pod), *_advice(pod, settings, wanted))
@@ -104,6 +106,24 @@ def _rewritten(spec: Mapping[str, Any], rewriting: Rewriting) -> dict[str, Any]:
         if spec.get(key):
             changed[key] = [rewriting.container(each, f"spec.{key}[{index}]") for index, each in enumerate(spec[key])]
     return changed
+
+
+def _too_early(own: Mapping[str, Any], changed: Mapping[str, Any], wanted: Wanted) -> Iterator[Fault]:
+    """What holds up an init container until a classic sidecar answers, which starts after all of these."""
+    exclude = ", or exclude the port by doorward.dev/exclude-inbound-ports" if wanted.redirect else ""
+    message = f"nativeSidecar is off: the sidecar, which would ask here, starts only afterwards: write exec{exclude}"
+    pairs = zip(own.get("initContainers") or (), changed.get("initContainers") or (), strict=True)
+    for index, pair in enumerate(pairs):
+        for key in ("startupProbe", "lifecycle.postStart"):
+            before, after = (_at(each, key) for each in pair)
+            if before != after:
+                yield Fault(f"spec.initContainers[{index}].{key}", message)
+
+
+def _at(container: Mapping[str, Any], key: str) -> object:
+    outer, _, inner = key.partition(".")
+    found = container.get(outer)
+    return (found or {}).get(inner) if inner else found
 
 
 def _derived(spec: Mapping[str, Any], settings: InjectorSettings, wanted: Wanted) -> tuple[str, ...]:

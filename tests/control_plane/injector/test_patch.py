@@ -160,6 +160,24 @@ def test_a_classic_sidecar_drains_within_the_pod_s_grace(grace: int | None, drai
     assert outcome.pod["spec"]["terminationGracePeriodSeconds"] == grace
 
 
+def test_an_init_container_that_would_wait_for_a_classic_sidecar_for_ever_is_refused() -> None:
+    own = container("own", restartPolicy="Always", startupProbe={"tcpSocket": {"port": 8081}})
+    own["lifecycle"] = {"postStart": {"httpGet": {"port": 8081}}, "preStop": {"httpGet": {"port": 8081}}}
+    own["livenessProbe"] = {"httpGet": {"port": 8081}}
+    waiting = pod(initContainers=[container("migrate"), own])
+    found = faults(waiting, CLASSIC)
+    assert found.keys() == {"spec.initContainers[1].startupProbe", "spec.initContainers[1].lifecycle.postStart"}
+    assert all("exec" in each and "doorward.dev/exclude-inbound-ports" in each for each in found.values())
+    injected(waiting)
+    for choice in (
+        pod(initContainers=[own], annotations={"doorward.dev/exclude-inbound-ports": "8081"}),
+        pod(initContainers=[{**own, "startupProbe": {"exec": {"command": ["true"]}}, "lifecycle": {}}]),
+    ):
+        injected(choice, CLASSIC)
+    here = pod(initContainers=[own], annotations={"doorward.dev/redirect": "disabled"})
+    assert not any("exclude" in each for each in faults(here, CLASSIC).values())
+
+
 def test_a_longer_drain_than_the_usual_grace_is_fitted_too() -> None:
     outcome = injected(pod(), evolve(CLASSIC, drain_seconds=300))
     assert settings_of(ours(outcome)[SIDECAR]).limits.drain_timeout == 27
