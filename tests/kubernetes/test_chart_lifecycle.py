@@ -77,6 +77,9 @@ async def test_install_upgrade_roll_back_uninstall_and_install_again(
     await check_ca_bundle(release)
     assert "NetworkPolicy/doorward" not in await release.live(release.rendered(values))
 
+    await release.helm("rollback", "1")
+    await check_all_there(release, {}, former)
+    await check_ca_bundle(release)
     await release.helm("rollback", "2")
     await check_all_there(release, values)
     await check_ca_bundle(release)

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 from certs.spiffe import TrustDomain
 from control_plane.push.views import Picture
@@ -65,6 +67,16 @@ def test_tables_of_a_newer_doorward_are_refused_and_left_alone(open_store: Open,
         with pytest.raises(StoreError, match="newer Doorward") as refused:
             open_store()
         assert refused.value.code == "newer_schema"
+
+
+def test_the_changelog_says_which_steps_changed_the_tables() -> None:
+    """Who goes back by `helm rollback` has to know where that ends: docs/kubernetes.md sends people there."""
+    config = Config()
+    config.set_main_option("script_location", "control_plane.store:migrations")
+    steps = [each.revision for each in ScriptDirectory.from_config(config).walk_revisions() if each.down_revision]
+    assert steps
+    told = (Path(__file__).parents[3] / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert [each for each in steps if f"`{each}`" not in told] == []
 
 
 def test_a_file_that_is_no_database_is_refused(path: Path, open_store: Open) -> None:
