@@ -6,6 +6,7 @@ AdminRefused where it answered and refused, and whatever else the door raises.
 
 import json
 import socket
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +20,10 @@ from control_plane.admin.errors import AdminRefused, ServerAway
 BASE_URL = "http://localhost"
 TIMEOUT = 300.0
 """Seconds for one answer: verifying a long audit log is the slowest question, at some ten thousand entries a second."""
+
+# Where the socket's queue is full, a connect() that blocks waits for a place, for so long (SO_SNDTIMEO of socket(7));
+# one with a timeout of Python's own fails at once, by EAGAIN.
+_WAIT_IN_THE_QUEUE = (socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(TIMEOUT), 0))
 
 
 class Door(Protocol):
@@ -47,11 +52,21 @@ class UnixDoor:
         """Raises ServerAway where nobody answers."""
         with socket.socket(socket.AF_UNIX) as probe:
             try:
+                probe.setsockopt(*_WAIT_IN_THE_QUEUE)
                 probe.connect(str(self.path))
             except OSError as error:
                 raise ServerAway(_away(self.path, error)) from error
+        return _UnixTransport(str(self.path))
+
+
+class _UnixTransport(httpx2.HTTPTransport):
+    def __init__(self, path: str) -> None:
         # No TLS on a Unix socket: verify=False saves reading every CA of the system. Nor do proxies concern it.
-        return httpx2.HTTPTransport(uds=str(self.path), verify=False, trust_env=False)
+        super().__init__(uds=path, verify=False, trust_env=False, socket_options=[_WAIT_IN_THE_QUEUE])
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        request.extensions["timeout"]["connect"] = None  # the socket's own holds
+        return super().handle_request(request)
 
 
 def _door(where: Path | Door) -> Door:
