@@ -40,7 +40,7 @@ def injection() -> None:
 def audit(session: Session, namespace: str | None, *, every: bool) -> None:
     """List pods that should be in the mesh and are not, and why.
 
-    They should be where their namespace has the label doorward.dev/inject=enabled, or where they have a sidecar.
+    They should be where their namespace has the label doorward.dev/inject, or where they have a sidecar.
     """
     with session.client() as client:
         answer = client.get("/v1/injection", **({} if namespace is None else {"namespace": namespace}))

@@ -1,7 +1,7 @@
 """Which pods should be in the mesh and are not, and why. Pure: from pods, namespaces and links to a list.
 
-A pod should be in the mesh where its namespace is labelled, or where it has a sidecar. What is over, or is being
-deleted, is left out.
+A pod should be in the mesh where its namespace is labelled, also with a value that means nothing, or where it has a
+sidecar. What is over, or is being deleted, is left out.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -25,6 +25,7 @@ class Reason(StrEnum):
 
     OPTED_OUT = "opted_out"
     NAMESPACE_EXCLUDED = "namespace_excluded"
+    UNKNOWN_LABEL = "unknown_label"
     STATIC_POD = "static_pod"
     WINDOWS = "windows"
     HOST_NETWORK = "host_network"
@@ -39,6 +40,7 @@ class Reason(StrEnum):
 _ADVICE = {
     Reason.OPTED_OUT: "take the label out of its template and restart it, if it is to be in the mesh",
     Reason.NAMESPACE_EXCLUDED: f"take the label {INJECT} from its namespace, or its namespace out of the exclusions",
+    Reason.UNKNOWN_LABEL: f"kubectl label namespace {{namespace}} {INJECT}=enabled --overwrite, then restart it",
     Reason.STATIC_POD: "run it as a Deployment or DaemonSet, or in another namespace",
     Reason.WINDOWS: "run it in another namespace",
     Reason.HOST_NETWORK: f"run it without hostNetwork, or keep it out by the label {INJECT}=disabled",
@@ -58,6 +60,8 @@ class Namespace:
     name: str
     labelled: bool
     labelled_since: datetime | None = None
+    unknown_label: str | None = None
+    """The label's value where that is neither enabled nor disabled: whoever set it meant something."""
 
 
 @frozen
@@ -106,12 +110,13 @@ class Mesh:
 def audit(namespaces: Iterable[Namespace], pods: Iterable[Pod], mesh: Mesh) -> list[Audited]:
     """Every pod that is or should be in the mesh, by namespace and name."""
     known = {each.name: each for each in namespaces}
-    wanted = [pod for pod in pods if not pod.over and (pod.sidecar or _is_labelled(pod, known))]
+    wanted = [pod for pod in pods if not pod.over and (pod.sidecar or _is_meant(pod, known))]
     return [_audited(pod, known, mesh) for pod in sorted(wanted, key=lambda each: (each.namespace, each.name))]
 
 
-def _is_labelled(pod: Pod, namespaces: Mapping[str, Namespace]) -> bool:
-    return pod.namespace in namespaces and namespaces[pod.namespace].labelled
+def _is_meant(pod: Pod, namespaces: Mapping[str, Namespace]) -> bool:
+    found = namespaces.get(pod.namespace)
+    return found is not None and (found.labelled or found.unknown_label is not None)
 
 
 def _audited(pod: Pod, namespaces: Mapping[str, Namespace], mesh: Mesh) -> Audited:
@@ -130,6 +135,9 @@ def _outside(pod: Pod, namespace: Namespace, mesh: Mesh) -> tuple[Reason, str]:
         return Reason.OPTED_OUT, f"it {pod.left_out.message}"
     if pod.namespace in mesh.excluded or pod.left_out is Skip.SYSTEM_NAMESPACE:
         return Reason.NAMESPACE_EXCLUDED, "the injector leaves its namespace out, although that has the label"
+    if namespace.unknown_label is not None:
+        label = f"{INJECT}={namespace.unknown_label}"
+        return Reason.UNKNOWN_LABEL, f"its namespace has the label {label}, neither enabled nor disabled"
     if pod.left_out is not None:
         return Reason(pod.left_out), f"it {pod.left_out.message}"
     since = namespace.labelled_since
@@ -168,8 +176,10 @@ def _moment(time: datetime) -> str:
 def read_namespace(found: dict[str, Any]) -> Namespace:
     """From a Namespace of the API server (v1)."""
     metadata = found["metadata"]
-    labelled = metadata.get("labels", {}).get(INJECT) == "enabled"
-    return Namespace(metadata["name"], labelled, _labelled_since(metadata) if labelled else None)
+    label = metadata.get("labels", {}).get(INJECT)
+    if label == "enabled":
+        return Namespace(metadata["name"], labelled=True, labelled_since=_labelled_since(metadata))
+    return Namespace(metadata["name"], labelled=False, unknown_label=None if label == "disabled" else label)
 
 
 def _labelled_since(metadata: dict[str, Any]) -> datetime | None:

@@ -96,6 +96,23 @@ def test_where_nobody_knows_since_when_it_is_labelled_the_webhook_is_asked_about
     assert audited(evolve(BARE, created=LABELLED - HOUR), unknown).reason == Reason.NOT_INJECTED
 
 
+@pytest.mark.parametrize("value", ["true", "Enabled", ""])
+def test_a_namespace_s_label_that_says_nothing_is_named_before_somebody_relies_on_it(value: str) -> None:
+    namespace = read_namespace({"metadata": {"name": "shop", "labels": {INJECT: value}}})
+    found = audited(BARE, namespace)
+    assert (found.reason, f"{INJECT}={value}," in found.detail) == (Reason.UNKNOWN_LABEL, True)
+    assert f"kubectl label namespace shop {INJECT}=enabled" in found.advice
+    assert audited(evolve(BARE, left_out=Skip.OPTED_OUT), namespace).reason == Reason.OPTED_OUT
+    assert audited(MESHED, namespace).reason is None
+    system = evolve(namespace, name="kube-system")
+    assert audited(evolve(BARE, namespace="kube-system"), system).reason == Reason.NAMESPACE_EXCLUDED
+
+
+@pytest.mark.parametrize("labels", [{}, {INJECT: "disabled"}])
+def test_a_namespace_that_is_kept_out_is_nobody_s_concern(labels: dict[str, str]) -> None:
+    assert audit([read_namespace({"metadata": {"name": "shop", "labels": labels}})], [BARE], MESH) == []
+
+
 @pytest.mark.parametrize("pod", [BARE, evolve(BARE, left_out=Skip.HOST_NETWORK)])
 def test_outside_of_labelled_namespaces_pods_without_a_sidecar_are_nobody_s_concern(pod: Pod) -> None:
     assert audit([evolve(SHOP, labelled=False)], [pod], MESH) == []
@@ -263,4 +280,5 @@ def test_since_when_a_namespace_is_labelled_is_what_its_managed_fields_say(
 @pytest.mark.parametrize("labels", [{}, {INJECT: "disabled"}, {INJECT: "true"}, {"doorward.dev/injected": "enabled"}])
 def test_only_one_label_puts_a_namespace_into_the_mesh(labels: dict[str, str]) -> None:
     metadata = {"name": "shop", "labels": labels, "managedFields": [managed("2026-11-22T12:00:00Z", INJECT)]}
-    assert read_namespace({"metadata": metadata}) == Namespace("shop", labelled=False)
+    read = read_namespace({"metadata": metadata})
+    assert (read.labelled, read.labelled_since) == (False, None)
