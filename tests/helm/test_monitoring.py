@@ -99,6 +99,18 @@ def test_the_panels_do_not_overlap_and_each_says_what_it_shows() -> None:
     assert len(set(identifiers)) == len(identifiers)
 
 
+def test_a_variable_is_filled_from_a_metric_and_label_that_there_are() -> None:
+    metrics = known()
+    queries = [each for each in DASHBOARD["templating"]["list"] if each["type"] == "query"]
+    assert queries
+    for each in queries:
+        asked = re.fullmatch(r"label_values\((\w+), (\w+)\)", each["definition"])
+        assert asked is not None
+        assert asked[1] in metrics
+        assert asked[2] in metrics[asked[1]] | ADDED
+        assert each["query"]["query"] == each["definition"]
+
+
 def test_every_variable_of_the_dashboard_is_defined() -> None:
     defined = {each["name"] for each in DASHBOARD["templating"]["list"]}
     used = set(re.findall(r"\$\{?(\w+)", json.dumps(DASHBOARD))) - {"__all", "__rate_interval"}
