@@ -26,8 +26,8 @@ test: $(READY) ## run every test that this machine can run
 	$(BIN)/python -m pytest --numprocesses=$(WORKERS)
 	@echo "left out: make test-slow (load and faults, minutes), make test-kubernetes (a real API server; Go, root), make test-image (debootstrap, root)"
 
-test-slow: $(READY) ## what takes minutes: load, faults and floods against live processes
-	$(BIN)/python -m pytest --numprocesses=auto -m slow -o faulthandler_timeout=300 tests/slow
+test-slow: $(READY) ## what takes minutes: load, faults and floods against live processes, and the store on PostgreSQL
+	$(BIN)/python -m pytest --numprocesses=auto -m slow -o faulthandler_timeout=300 tests/slow tests/control_plane/store
 
 test-image: $(READY) ## make both images by the steps of the Dockerfile, without a container engine, and use them (Debian, root)
 	$(BIN)/python -m pytest -m image -o faulthandler_timeout=1800 tests/image

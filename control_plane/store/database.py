@@ -120,7 +120,8 @@ def connect(url: str) -> sa.Engine:
     except (ArgumentError, NoSuchModuleError) as error:
         raise StoreError(f"the store's URL cannot be used: {_cause(error)}") from None
     except ModuleNotFoundError as error:
-        raise StoreError(f"the store's URL needs a driver that is not here: pip install {error.name}") from None
+        install = "'doorward[postgresql]'" if error.name == "psycopg" else error.name
+        raise StoreError(f"the store's URL needs a driver that is not here: pip install {install}") from None
     sa.event.listen(engine, "connect", _prepare_sqlite)
     sa.event.listen(engine, "begin", _begin_sqlite)
     return engine

@@ -1,70 +1,61 @@
 """A real PostgreSQL for the store's tests, with a database of its own for each of them."""
 
 import os
-import pwd
 import shutil
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
-from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-import pytest
 import sqlalchemy as sa
 
-from tests.support.stock import free_port, program
+from tests.support.stock import program
 
 NAMES = count(1)
 
 
 @contextmanager
-def running_postgresql(directory: Path) -> Iterator[str]:
-    """A server with its data in `directory`: its URL without a database. Skips where the driver is not installed."""
-    pytest.importorskip("psycopg", reason="the driver psycopg is not installed: pip install psycopg")
-    initdb, postgres, port = program("initdb"), program("postgres"), free_port()
-    somebody: dict[str, Any] = {}
-    if os.geteuid() == 0:  # initdb refuses root
-        _let_in(directory, "postgres")
-        somebody = {"user": "postgres", "group": "postgres", "extra_groups": []}
-    initialise = [initdb, "-D", str(directory), "-A", "trust", "-U", "doorward", "--no-sync"]
-    subprocess.run(initialise, check=True, stdout=subprocess.DEVNULL, **somebody)
-    options = ["-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={directory}", "-c", "fsync=off"]
-    command = [postgres, "-D", str(directory), "-p", str(port), *options]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL, **somebody) as server:
-        url = f"postgresql+psycopg://doorward@127.0.0.1:{port}"
-        try:
-            _wait_for(f"{url}/postgres")
-            yield url
-        finally:
-            server.terminate()
+def running_postgresql() -> Iterator[sa.URL]:
+    """A server with data and socket in a directory of its own, by the URL of its own database. Skips the test where
+    PostgreSQL is not installed."""
+    initdb, postgres = program("initdb"), program("postgres")
+    with TemporaryDirectory(prefix="doorward-postgresql-") as directory:
+        somebody: dict[str, Any] = {}
+        if os.geteuid() == 0:  # initdb refuses root
+            somebody = {"user": "postgres", "group": "postgres", "extra_groups": []}
+            shutil.chown(directory, "postgres", "postgres")
+        initialise = [initdb, "-D", f"{directory}/data", "-A", "trust", "-U", "doorward", "--no-sync"]
+        subprocess.run(initialise, check=True, stdout=subprocess.DEVNULL, **somebody)
+        command = [postgres, "-D", f"{directory}/data", "-h", "", "-k", directory, "-F"]
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL, **somebody) as server:
+            try:
+                yield _reached(sa.make_url(f"postgresql+psycopg://doorward@/postgres?host={directory}"))
+            finally:
+                server.terminate()
 
 
-def new_database(url: str) -> str:
-    """The URL of an empty database on the server at `url`."""
+def new_database(server: sa.URL) -> str:
+    """The URL of an empty database on that server."""
     name = f"store{next(NAMES)}"
-    engine = sa.create_engine(f"{url}/postgres", isolation_level="AUTOCOMMIT")
+    engine = sa.create_engine(server, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         connection.execute(sa.text(f"CREATE DATABASE {name}"))
     engine.dispose()
-    return f"{url}/{name}"
+    return server.set(database=name).render_as_string(hide_password=False)
 
 
-def _let_in(directory: Path, user: str) -> None:
-    """`directory` belongs to `user`, who may pass through those above it."""
-    shutil.chown(directory, pwd.getpwnam(user).pw_uid)
-    for above in directory.parents:
-        if above.stat().st_uid == os.geteuid() and not above.stat().st_mode & 0o001:
-            above.chmod(above.stat().st_mode | 0o001)
-
-
-def _wait_for(url: str) -> None:
-    engine = sa.create_engine(url)
-    for _ in range(100):
+def _reached(server: sa.URL) -> sa.URL:
+    engine = sa.create_engine(server)
+    deadline = time.monotonic() + 60
+    while True:
         try:
-            with engine.connect():
-                break
+            engine.connect().close()
         except sa.exc.OperationalError:
+            assert time.monotonic() < deadline, "PostgreSQL does not answer"
             time.sleep(0.1)
-    engine.dispose()
+        else:
+            engine.dispose()
+            return server

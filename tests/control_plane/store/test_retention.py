@@ -23,7 +23,6 @@ from control_plane.store.records import Revision
 from control_plane.store.retention import MIB, Retention
 from control_plane.store.store import Store
 from tests.support.examples import examples
-from tests.support.postgresql import new_database, running_postgresql
 from tests.support.stores import HOME, Clock, document
 
 LARGEST = 6_000
@@ -32,20 +31,6 @@ LARGEST = 6_000
 Opened = Callable[[Retention], Store]
 
 SMALL = Retention(versions=3, age=timedelta(days=1), history_bytes=12_000, audit_bytes=12_000)
-
-
-@pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running_postgresql(tmp_path_factory.mktemp("postgresql")) as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def store_url(request: pytest.FixtureRequest, path: Path) -> str:
-    """Where a new store can be made, on either database."""
-    if request.param == "sqlite":
-        return f"sqlite:///{path}"
-    return new_database(request.getfixturevalue("postgresql"))
 
 
 @pytest.fixture
