@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -101,6 +102,14 @@ def test_a_file_that_is_no_database_is_refused(path: Path, open_store: Open) -> 
 def test_a_url_that_cannot_hold_a_store_is_refused(url: str, words: str, clock: Clock) -> None:
     with pytest.raises(StoreError, match=words):
         Store.open(url, trust_domain=HOME, clock=clock)
+
+
+def test_the_extra_that_brings_the_driver_is_named_where_it_is_missing(
+    monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(StoreError, match=re.escape("pip install 'doorward[postgresql]'")):
+        Store.open("postgresql+psycopg://user@host/doorward", trust_domain=HOME, clock=clock)
 
 
 def test_a_closed_store_file_that_vanished_is_an_error_of_ours(store: Store, path: Path) -> None:
