@@ -210,8 +210,12 @@ def test_the_test_hook_is_python_that_asks_this_release() -> None:
 def test_what_a_prometheus_operator_gets_is_of_its_shape() -> None:
     found = rendered("monitoring")
     (endpoint,) = found.one("ServiceMonitor")["spec"]["endpoints"]
-    ports = {port["name"] for port in found.one("Service")["spec"]["ports"]}
-    assert endpoint["port"] in ports
+    (port,) = [each for each in found.one("Service")["spec"]["ports"] if each["name"] == endpoint["port"]]
+    (container,) = found.one("Deployment")["spec"]["template"]["spec"]["containers"]
+    (scraped,) = [each["containerPort"] for each in container["ports"] if each["name"] == port["targetPort"]]
+    environment = {each["name"]: each["value"] for each in container["env"]}
+    assert environment["DOORWARD_CONTROL_PLANE_OBSERVE"].endswith(f":{scraped}")
+    assert endpoint["path"] == "/metrics"
     assert found.one("Service")["metadata"]["labels"].items() >= (
         found.one("ServiceMonitor")["spec"]["selector"]["matchLabels"].items()
     )
