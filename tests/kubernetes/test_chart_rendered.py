@@ -177,6 +177,28 @@ def test_another_injector_configuration_starts_the_control_plane_anew() -> None:
     assert checksum({}) != checksum({"injector": {"egress": "registry-only"}})
 
 
+def test_the_webhook_is_asked_when_pods_are_created_and_about_nothing_else() -> None:
+    """Of whatever else it were asked, nothing would work in the mesh's namespaces while the control plane is away."""
+    (webhook,) = rendered("default").one("MutatingWebhookConfiguration", "doorward-injector")["webhooks"]
+    created = {"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"]}
+    assert webhook["rules"] == [{**created, "scope": "Namespaced"}]
+
+
+def test_no_pod_gets_a_token_of_the_release_s_accounts_by_chance() -> None:
+    accounts = rendered("default").of("ServiceAccount")
+    assert {each["metadata"]["name"] for each in accounts} == {"doorward", "doorward-uninstall-check"}
+    assert [each["metadata"]["name"] for each in accounts if each["automountServiceAccountToken"] is not False] == []
+
+
+@pytest.mark.parametrize("case", MATRIX)
+def test_one_control_plane_at_a_time_holds_a_state_directory_that_stays_private(case: str) -> None:
+    """The new one would wait for the old one's lock, and the old one for the new one to be ready."""
+    spec = rendered(case).one("Deployment")["spec"]
+    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+    context = spec["template"]["spec"]["securityContext"]
+    assert (context["fsGroup"], context["fsGroupChangePolicy"]) == (context["runAsGroup"], "OnRootMismatch")
+
+
 def test_no_label_brings_the_system_or_the_mesh_itself_into_the_mesh() -> None:
     (webhook,) = rendered("bare").one("MutatingWebhookConfiguration", "doorward-injector")["webhooks"]
     labelled, named = webhook["namespaceSelector"]["matchExpressions"]
