@@ -7,16 +7,15 @@ names, numbers and hashes, never secrets. What has no room any more is pruned (s
 together across what is gone, and the chain itself says how many entries its gaps hold.
 """
 
-import hashlib
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from datetime import datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
 
 from control_plane.store import pruning, shares
+from control_plane.store.chain import digest
 from control_plane.store.database import Transaction
 from control_plane.store.errors import AuditBroken
 from control_plane.store.records import AuditEntry
@@ -47,7 +46,7 @@ def _write(tx: Transaction, actor: str, event: str, detail: Mapping[str, Any], n
     end = tx.connection.execute(sa.select(house.c.audit_seq, house.c.audit_hash)).one()
     text = json.dumps(detail, sort_keys=True, separators=(",", ":"))
     seq, previous = end.audit_seq + 1, end.audit_hash
-    digest = _digest(seq, tx.now, actor, event, text, previous)
+    own = digest(seq, tx.now, actor, event, text, previous)
     tx.connection.execute(
         audit.insert().values(
             seq=seq,
@@ -56,13 +55,13 @@ def _write(tx: Transaction, actor: str, event: str, detail: Mapping[str, Any], n
             event=event,
             detail=text,
             previous=previous,
-            hash=digest,
+            hash=own,
             namespace=namespace,
         )
     )
-    tx.connection.execute(house.update().values(audit_seq=seq, audit_hash=digest))
+    tx.connection.execute(house.update().values(audit_seq=seq, audit_hash=own))
     shares.add(tx, shares.AUDIT, namespace, pruning.cost(text))
-    return AuditEntry(seq, tx.now, actor, event, json.loads(text), previous, digest)
+    return AuditEntry(seq, tx.now, actor, event, json.loads(text), previous, own)
 
 
 def read(tx: Transaction, after: int, limit: int) -> tuple[AuditEntry, ...]:
@@ -82,7 +81,7 @@ def verify(tx: Transaction) -> int:
         if row.seq != seq:
             raise AuditBroken(f"audit entry {seq} is missing", seq=seq)
         _check_follows(seq, row.previous, previous)
-        if row.hash != _digest(row.seq, row.time, row.actor, row.event, row.detail, row.previous):
+        if row.hash != digest(row.seq, row.time, row.actor, row.event, row.detail, row.previous):
             raise AuditBroken(f"audit entry {seq} is not what was written", seq=seq)
         previous = row.hash
         told = json.loads(row.detail)["in_all"] if row.event == pruning.PRUNED else told
@@ -134,8 +133,3 @@ def _rows(tx: Transaction, after: int | None, limit: int) -> list[sa.Row[Any]]:
 
 def _entry(row: sa.Row[Any]) -> AuditEntry:
     return AuditEntry(row.seq, row.time, row.actor, row.event, json.loads(row.detail), row.previous, row.hash)
-
-
-def _digest(seq: int, time: datetime, actor: str, event: str, detail: str, previous: str) -> str:
-    content = json.dumps([seq, time.isoformat(timespec="microseconds"), actor, event, detail, previous])
-    return hashlib.sha256(content.encode("ascii")).hexdigest()

@@ -6,8 +6,9 @@ first. What brought a document in force into force, and the latest revision's nu
 """
 
 import json
+import sys
 from collections.abc import Iterable, Sequence
-from itertools import accumulate, groupby
+from itertools import accumulate, groupby, takewhile
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -130,12 +131,18 @@ def _trim(tx: Transaction, key: tuple[str, str, str], limit: int) -> int:
     own = sa.and_(*(column == value for column, value in zip(_KEY, key, strict=True)))
     newest = sa.select(changes.c.number).where(own).order_by(changes.c.number.desc())
     cutoff = tx.now - tx.retention.age
-    surplus = tx.connection.execute(newest.offset(tx.retention.versions).limit(1)).scalar()
+    versions = min(tx.retention.versions, sys.maxsize)  # more is no number to a database
+    surplus = tx.connection.execute(newest.offset(versions).limit(1)).scalar()
     if _is_long_gone(tx, own, cutoff):
         surplus = tx.connection.execute(newest.limit(1)).scalar()
     if surplus is None:
         return 0
-    gone = _superseded(tx, own, changes.c.number <= surplus, revisions.c.time < cutoff, limit=limit)
+    oldest = sa.select(changes.c.number, revisions.c.time).join(revisions).where(own, changes.c.number <= surplus)
+    rows = tx.connection.execute(oldest.order_by(changes.c.number).limit(limit))
+    old = [row.number for row in takewhile(lambda row: row.time < cutoff, rows)]  # not all: most may be young
+    if not old:
+        return 0
+    gone = _superseded(tx, own, changes.c.number <= old[-1], limit=limit)
     _forget(tx, gone)
     return len(gone)
 

@@ -1,5 +1,7 @@
 """Pruning the audit log: the oldest entries of the namespace that holds most go, and a gap holds the chain together.
 
+The house's own share gives way only where it has more than half of the room: a tenant may have many namespaces.
+
 A gap says which entries are gone, the hash before the first and that of the last, so what follows is still seen to
 follow. Every pruning is itself an entry: whose entries went, up to which, how many were pruned in all, and the hashes
 of those documents in force of which an entry that went was the last word. So `verify` can still say that nothing else
@@ -15,6 +17,7 @@ import sqlalchemy as sa
 from attrs import asdict, evolve, frozen
 
 from control_plane.store import shares
+from control_plane.store.chain import digest
 from control_plane.store.database import Transaction
 from control_plane.store.schema import audit, audit_gaps, house, policies
 
@@ -40,10 +43,10 @@ def cost(detail: str) -> int:
 
 
 def joined(gaps: Iterable[Gap]) -> list[Gap]:
-    """The same as few gaps as possible, in order: neighbours become one."""
+    """The same as few gaps as possible, in order: neighbours become one where the chain holds between them."""
     found: list[Gap] = []
     for gap in sorted(gaps, key=lambda each: each.first):
-        if found and found[-1].last + 1 == gap.first:
+        if found and (found[-1].last + 1, found[-1].hash) == (gap.first, gap.previous):
             found[-1] = evolve(found[-1], last=gap.last, hash=gap.hash)
         else:
             found.append(gap)
@@ -51,8 +54,9 @@ def joined(gaps: Iterable[Gap]) -> list[Gap]:
 
 
 def gaps_from(tx: Transaction, seq: int, limit: int) -> list[Gap]:
-    """At most `limit` gaps that begin at `seq` or behind it, in order."""
-    query = sa.select(audit_gaps).where(audit_gaps.c.first >= seq).order_by(audit_gaps.c.first).limit(limit)
+    """At most `limit` gaps that begin at `seq` or behind it, in order. One that holds no entry is none."""
+    own = sa.and_(audit_gaps.c.first >= seq, audit_gaps.c.last >= audit_gaps.c.first)
+    query = sa.select(audit_gaps).where(own).order_by(audit_gaps.c.first).limit(limit)
     return _gaps(tx, query)
 
 
@@ -61,11 +65,11 @@ def make_room(tx: Transaction, added: int) -> dict[str, Any] | None:
 
     The latest entry stays.
     """
-    held, bound = shares.sizes(tx, shares.AUDIT), tx.retention.audit_bytes
-    excess = sum(held.values()) - bound
+    bound = tx.retention.audit_bytes
+    excess = shares.total(tx, shares.AUDIT) - bound
     if excess <= 0:
         return None
-    namespace = max(held, key=lambda each: held[each])
+    namespace = shares.largest(tx, shares.AUDIT, of_house=bound // 2)
     wanted = min(excess + bound // _SPARE, shares.SLICE_BYTES + added)
     gone = list(_oldest(tx, namespace, wanted, shares.rows_for(added)))
     if not gone:
@@ -78,7 +82,7 @@ def make_room(tx: Transaction, added: int) -> dict[str, Any] | None:
         "entries": len(gone),
         "through": gone[-1].seq,
         "in_all": tx.connection.execute(sa.select(house.c.audit_pruned)).scalar_one(),
-        "policies": _last_words(tx, gone),
+        "policies": _last_words(tx, namespace, gone),
     }
 
 
@@ -103,14 +107,23 @@ def _cut_out(tx: Transaction, gone: Sequence[sa.Row[Any]]) -> None:
     at = sa.or_(audit_gaps.c.last.in_(before), audit_gaps.c.first.in_(behind))
     beside = _gaps(tx, sa.select(audit_gaps).where(at))
     tx.connection.execute(audit_gaps.delete().where(at))
-    gaps = joined([*beside, *(Gap(row.seq, row.seq, row.previous, row.hash) for row in gone)])
+    gaps = joined([*beside, *(_in_place_of(row) for row in gone)])
     tx.connection.execute(audit_gaps.insert(), [asdict(gap) for gap in gaps])
 
 
-def _last_words(tx: Transaction, gone: Iterable[sa.Row[Any]]) -> list[dict[str, Any]]:
+def _in_place_of(row: sa.Row[Any]) -> Gap:
+    """With the hash of what stands there: what was tampered with does not look whole once it is gone."""
+    return Gap(
+        row.seq, row.seq, row.previous, digest(row.seq, row.time, row.actor, row.event, row.detail, row.previous)
+    )
+
+
+def _last_words(tx: Transaction, namespace: str, gone: Iterable[sa.Row[Any]]) -> list[dict[str, Any]]:
     """What entries say of documents in force that no later entry speaks of: each with the number of its revision."""
     said = [word for row in gone for word in _words(row)]
     query = sa.select(policies.c.kind, policies.c.namespace, policies.c.name, policies.c.number)
+    if namespace != shares.HOUSE:
+        query = query.where(policies.c.namespace == namespace)
     in_force = {(f"{row.kind} {row.namespace}/{row.name}", row.number) for row in tx.connection.execute(query)}
     return [word for word in said if (word["policy"], word["number"]) in in_force]
 

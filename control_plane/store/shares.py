@@ -2,7 +2,7 @@
 
 Two ledgers have room of their own: the versions of policies (`HISTORY`) and the audit log (`AUDIT`). Where one is full,
 the namespace that holds most gives way, so nobody who holds no more than an even share loses anything to another one.
-The share `""` is the house's own: operators, the control plane itself, and what was written before there were shares.
+The share `HOUSE` is the house's own: operators, the control plane, and what was written before there were shares.
 """
 
 from typing import Final
@@ -14,6 +14,7 @@ from control_plane.store.schema import shares
 
 HISTORY: Final = "history"
 AUDIT: Final = "audit"
+HOUSE: Final = ""
 
 OVERHEAD: Final = 512
 """What a row costs beside its text, indexes included, in bytes; roughly."""
@@ -37,6 +38,19 @@ def sizes(tx: Transaction, ledger: str) -> dict[str, int]:
     """The bytes of each namespace."""
     query = sa.select(shares.c.namespace, shares.c.size).where(shares.c.ledger == ledger)
     return {row.namespace: row.size for row in tx.connection.execute(query)}
+
+
+def total(tx: Transaction, ledger: str) -> int:
+    """The bytes of all of it. Added up by the database: an audit entry asks, and one write can bring thousands."""
+    found = tx.connection.execute(sa.select(sa.func.sum(shares.c.size)).where(shares.c.ledger == ledger)).scalar()
+    return int(found or 0)
+
+
+def largest(tx: Transaction, ledger: str, of_house: int) -> str:
+    """The namespace that holds most; the house's own counts by what it holds beyond `of_house` bytes."""
+    held = sa.case((shares.c.namespace == HOUSE, shares.c.size - of_house), else_=shares.c.size)
+    query = sa.select(shares.c.namespace).where(shares.c.ledger == ledger).order_by(held.desc(), shares.c.namespace)
+    return tx.connection.execute(query.limit(1)).scalar() or HOUSE
 
 
 def rows_for(added: int) -> int:
