@@ -71,7 +71,8 @@ def read(tx: Transaction, after: int, limit: int) -> tuple[AuditEntry, ...]:
 
 def verify(tx: Transaction) -> int:
     """Walk the chain from its beginning to its end and say how many entries were written. Raises AuditBroken."""
-    seq, previous, missing, told = 0, GENESIS, 0, 0
+    seq, previous, missing = 0, GENESIS, 0
+    told: dict[str, Any] = {"in_all": 0, "gaps": pruning.NO_GAPS}
     gaps = _Gaps(tx)
     for row in _walk(tx):
         if (gap := gaps.at(seq + 1)) is not None:
@@ -84,10 +85,9 @@ def verify(tx: Transaction) -> int:
         if row.hash != digest(row.seq, row.time, row.actor, row.event, row.detail, row.previous):
             raise AuditBroken(f"audit entry {seq} is not what was written", seq=seq)
         previous = row.hash
-        told = json.loads(row.detail)["in_all"] if row.event == pruning.PRUNED else told
+        told = json.loads(row.detail) if row.event == pruning.PRUNED else told
     _check_end(tx, seq, previous)
-    if missing != told:
-        raise AuditBroken(f"{missing} audit entries are gone, and the log says that {told} were pruned", seq=seq)
+    _check_pruned(tx, seq, missing, told)
     return seq
 
 
@@ -100,6 +100,15 @@ def _check_end(tx: Transaction, seq: int, previous: str) -> None:
     end = tx.connection.execute(sa.select(house.c.audit_seq, house.c.audit_hash)).one()
     if (seq, previous) != (end.audit_seq, end.audit_hash):
         raise AuditBroken(f"the audit log ends at entry {seq}, not at {end.audit_seq}", seq=min(seq, end.audit_seq) + 1)
+
+
+def _check_pruned(tx: Transaction, seq: int, missing: int, told: Mapping[str, Any]) -> None:
+    """`told` is what the last pruning said."""
+    if missing != told["in_all"]:
+        said = f"the log says that {told['in_all']} were pruned"
+        raise AuditBroken(f"{missing} audit entries are gone, and {said}", seq=seq)
+    if pruning.gaps_hash(tx) != told["gaps"]:
+        raise AuditBroken("what bridges the pruned audit entries is not what pruning left there", seq=seq)
 
 
 class _Gaps:

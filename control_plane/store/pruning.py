@@ -3,11 +3,13 @@
 The house's own share gives way only where it has more than half of the room: a tenant may have many namespaces.
 
 A gap says which entries are gone, the hash before the first and that of the last, so what follows is still seen to
-follow. Every pruning is itself an entry: whose entries went, up to which, how many were pruned in all, and the hashes
-of those documents in force of which an entry that went was the last word. So `verify` can still say that nothing else
-is missing, and that the documents in force are those that were stored.
+follow. Every pruning is itself an entry: whose entries went, up to which, how many were pruned in all, a hash over the
+gaps, and the hashes of those documents in force of which an entry that went was the last word. So `verify` can still
+say that nothing else is missing, that what stands before a gap is what was written, and that the documents in force are
+those that were stored.
 """
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
@@ -23,6 +25,12 @@ from control_plane.store.schema import audit, audit_gaps, house, policies
 
 PRUNED: Final = "audit.pruned"
 """The event by which the log tells of it."""
+
+NO_GAPS: Final = hashlib.sha256().hexdigest()
+"""The hash over the gaps before anything was pruned."""
+
+_NOT_OURS: Final = "changed"
+"""In place of the hash over the gaps where they were not as the last pruning had left them: it fits no gaps."""
 
 _SPARE: Final = 64  # one in so many bytes of the room is made free at once, so that few entries tell of pruning
 
@@ -60,6 +68,14 @@ def gaps_from(tx: Transaction, seq: int, limit: int) -> list[Gap]:
     return _gaps(tx, query)
 
 
+def gaps_hash(tx: Transaction) -> str:
+    """What the chain holds of the gaps: they are no entries of it."""
+    content = hashlib.sha256()
+    for row in tx.connection.execute(sa.select(audit_gaps).order_by(audit_gaps.c.first)):
+        content.update(f"{row.first} {row.last} {row.previous} {row.hash}\n".encode())
+    return content.hexdigest()
+
+
 def make_room(tx: Transaction, added: int) -> dict[str, Any] | None:
     """Prune a slice of what has no room, after a write of `added` bytes: what the log has to tell of it, if anything.
 
@@ -74,6 +90,7 @@ def make_room(tx: Transaction, added: int) -> dict[str, Any] | None:
     gone = list(_oldest(tx, namespace, wanted, shares.rows_for(added)))
     if not gone:
         return None
+    untouched = gaps_hash(tx) == _told(tx)
     _cut_out(tx, gone)
     shares.add(tx, shares.AUDIT, namespace, -sum(cost(row.detail) for row in gone))
     tx.connection.execute(house.update().values(audit_pruned=house.c.audit_pruned + len(gone)))
@@ -81,6 +98,7 @@ def make_room(tx: Transaction, added: int) -> dict[str, Any] | None:
         "namespace": namespace,
         "entries": len(gone),
         "through": gone[-1].seq,
+        "gaps": gaps_hash(tx) if untouched else _NOT_OURS,
         "in_all": tx.connection.execute(sa.select(house.c.audit_pruned)).scalar_one(),
         "policies": _last_words(tx, namespace, gone),
     }
@@ -98,6 +116,15 @@ def _oldest(tx: Transaction, namespace: str, wanted: int, limit: int) -> Iterato
     rows = tx.connection.execute(query.order_by(audit.c.seq).limit(limit)).all()
     before = accumulate((cost(row.detail) for row in rows), initial=0)
     return (row for row, held in zip(rows, before, strict=False) if held < wanted)
+
+
+def _told(tx: Transaction) -> str:
+    """The hash over the gaps that the last pruning left."""
+    if not tx.connection.execute(sa.select(house.c.audit_pruned)).scalar_one():
+        return NO_GAPS
+    query = sa.select(audit.c.detail).where(audit.c.event == PRUNED).order_by(audit.c.seq.desc()).limit(1)
+    found = tx.connection.execute(query).scalar()
+    return _NOT_OURS if found is None else str(json.loads(found)["gaps"])
 
 
 def _cut_out(tx: Transaction, gone: Sequence[sa.Row[Any]]) -> None:

@@ -100,6 +100,24 @@ def test_an_entry_that_was_changed_is_still_found_when_it_was_pruned_since(
         store.verify_audit()
 
 
+@pytest.mark.parametrize("pruned_since", [False, True])
+def test_what_stands_before_a_gap_cannot_be_rewritten_with_the_gap(
+    kept: Callable[[Retention], Store], path: Path, pruned_since: bool
+) -> None:
+    store = kept(SMALL)
+    for generation in range(40):
+        put(store, "loud", generation)
+    entry = store.audit()[0]
+    assert entry.seq == 1
+    assert store.verify_audit()
+    by_hand(path, "UPDATE audit SET actor = 'mallory', hash = ? WHERE seq = 1", forged(entry))
+    by_hand(path, "UPDATE audit_gaps SET previous = ? WHERE previous = ?", forged(entry), entry.hash)
+    for generation in range(40 if pruned_since else 0):
+        put(store, "loud", generation)
+    with pytest.raises(AuditBroken, match="what bridges the pruned audit entries"):
+        store.verify_audit()
+
+
 def test_many_namespaces_leave_operators_half_of_the_log(kept: Callable[[Retention], Store]) -> None:
     store = kept(Retention(audit_bytes=MIB // 8))
     for number in range(80):
