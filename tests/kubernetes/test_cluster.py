@@ -1,7 +1,6 @@
 """The real API server of the tests does what tests rely on."""
 
 from pathlib import Path
-from typing import Any
 
 from examples.demo.local_mesh import http_get, open_local_mesh
 from tests.support.cluster import Cluster
@@ -9,22 +8,15 @@ from tests.support.kube import Kube
 from tests.support.namespaces import Pod
 
 
-async def reviewed(kube: Kube, token: str) -> dict[str, Any]:
-    """What the API server says of the token."""
-    review = {"spec": {"token": token, "audiences": ["doorward"]}}
-    return (await kube.api.create("/apis/authentication.k8s.io/v1/tokenreviews", review))["status"]
-
-
 async def test_a_token_is_bound_to_its_pod_and_audience(kube: Kube) -> None:
     shop = await kube.namespace("shop")
     pod = await kube.pod(shop, "web", ips=["10.77.0.9", "fd00:77::9"])
     tokens = [await kube.token(shop, "default", pod=pod, seconds=seconds) for seconds in (3600, 3601)]
-    status = await reviewed(kube, tokens[0])
+    status = await kube.review(tokens[0])
     assert status["user"]["username"] == f"system:serviceaccount:{shop}:default"
     assert status["user"]["extra"]["authentication.kubernetes.io/pod-name"] == ["web"]
     await kube.delete_pod(shop, "web")
-    # The other token: the API server remembers for ten seconds that it found one good.
-    assert "authenticated" not in await reviewed(kube, tokens[1])
+    assert "authenticated" not in await kube.review(tokens[1])  # not the one that was good a moment ago
 
 
 async def test_a_service_s_address_can_be_routed(cluster: Cluster, kube: Kube, place: Pod) -> None:

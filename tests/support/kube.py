@@ -33,6 +33,7 @@ from examples.demo.local_mesh import LocalMesh, Process
 from tests.support.charts import render
 from tests.support.cluster import Cluster
 from tests.support.namespaces import Pod
+from tests.support.patience import PATIENCE
 
 Object = dict[str, Any]
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
@@ -149,8 +150,19 @@ class Kube:
         return await self.api.patch(f"/api/v1/namespaces/{namespace}/pods/{name}/status", {"status": status})
 
     async def delete_pod(self, namespace: str, name: str) -> None:
-        """Gone at once."""
-        await self.api.delete(f"/api/v1/namespaces/{namespace}/pods/{name}", gracePeriodSeconds="0")
+        """Gone at once, also for those who ask about tokens that are bound to it: they look at a copy of the pods."""
+        path = f"/api/v1/namespaces/{namespace}/pods/{name}"
+        pod = await self.api.get(path)
+        bound = await self.token(namespace, pod["spec"]["serviceAccountName"], pod=pod)
+        await self.api.delete(path, gracePeriodSeconds="0")
+        with trio.fail_after(PATIENCE):
+            while (await self.review(bound)).get("authenticated"):
+                await trio.sleep(0.2)
+
+    async def review(self, token: str) -> Object:
+        """What the API server says of the token; that one was good it remembers for ten seconds."""
+        review = {"spec": {"token": token, "audiences": ["doorward"]}}
+        return (await self.api.create("/apis/authentication.k8s.io/v1/tokenreviews", review))["status"]
 
     async def service(
         self, namespace: str, name: str, selector: Mapping[str, str] | None, ports: Mapping[str, int], **spec: Any
