@@ -9,7 +9,6 @@ say that nothing else is missing, that what stands before a gap is what was writ
 those that were stored.
 """
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
@@ -18,7 +17,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from attrs import asdict, evolve, frozen
 
-from control_plane.store import shares
+from control_plane.store import set_hash, shares
 from control_plane.store.chain import digest
 from control_plane.store.database import Transaction
 from control_plane.store.schema import audit, audit_gaps, house, policies
@@ -26,11 +25,6 @@ from control_plane.store.schema import audit, audit_gaps, house, policies
 PRUNED: Final = "audit.pruned"
 """The event by which the log tells of it."""
 
-NO_GAPS: Final = hashlib.sha256().hexdigest()
-"""The hash over the gaps before anything was pruned."""
-
-_NOT_OURS: Final = "changed"
-"""In place of the hash over the gaps where they were not as the last pruning had left them: it fits no gaps."""
 
 _SPARE: Final = 64  # one in so many bytes of the room is made free at once, so that few entries tell of pruning
 
@@ -43,6 +37,9 @@ class Gap:
     last: int
     previous: str
     hash: str
+
+    def __bytes__(self) -> bytes:
+        return f"{self.first} {self.last} {self.previous} {self.hash}".encode()
 
 
 def cost(detail: str) -> int:
@@ -69,11 +66,10 @@ def gaps_from(tx: Transaction, seq: int, limit: int) -> list[Gap]:
 
 
 def gaps_hash(tx: Transaction) -> str:
-    """What the chain holds of the gaps: they are no entries of it."""
-    content = hashlib.sha256()
-    for row in tx.connection.execute(sa.select(audit_gaps).order_by(audit_gaps.c.first)):
-        content.update(f"{row.first} {row.last} {row.previous} {row.hash}\n".encode())
-    return content.hexdigest()
+    """Over all gaps: these are no entries, so the chain holds no more of them than this."""
+    rows = tx.connection.execute(sa.select(audit_gaps))
+    state = set_hash.added(set_hash.EMPTY, (bytes(Gap(**row._asdict())) for row in rows))
+    return set_hash.digest(set_hash.text(state))
 
 
 def make_room(tx: Transaction, added: int) -> dict[str, Any] | None:
@@ -90,15 +86,15 @@ def make_room(tx: Transaction, added: int) -> dict[str, Any] | None:
     gone = list(_oldest(tx, namespace, wanted, shares.rows_for(added)))
     if not gone:
         return None
-    untouched = gaps_hash(tx) == _told(tx)
-    _cut_out(tx, gone)
+    gaps = _cut_out(tx, gone, _last_state(tx))
     shares.add(tx, shares.AUDIT, namespace, -sum(cost(row.detail) for row in gone))
-    tx.connection.execute(house.update().values(audit_pruned=house.c.audit_pruned + len(gone)))
+    pruned = house.c.audit_pruned + len(gone)
+    tx.connection.execute(house.update().values(audit_pruned=pruned, gaps_state=set_hash.text(gaps)))
     return {
         "namespace": namespace,
         "entries": len(gone),
         "through": gone[-1].seq,
-        "gaps": gaps_hash(tx) if untouched else _NOT_OURS,
+        "gaps": set_hash.digest(set_hash.text(gaps)),
         "in_all": tx.connection.execute(sa.select(house.c.audit_pruned)).scalar_one(),
         "policies": _last_words(tx, namespace, gone),
     }
@@ -118,16 +114,22 @@ def _oldest(tx: Transaction, namespace: str, wanted: int, limit: int) -> Iterato
     return (row for row, held in zip(rows, before, strict=False) if held < wanted)
 
 
-def _told(tx: Transaction) -> str:
-    """The hash over the gaps that the last pruning left."""
-    if not tx.connection.execute(sa.select(house.c.audit_pruned)).scalar_one():
-        return NO_GAPS
+def _last_state(tx: Transaction) -> int:
+    """The hash over the gaps that the last pruning left, if its entry in the chain knows it."""
+    end = tx.connection.execute(sa.select(house.c.audit_pruned, house.c.gaps_state)).one()
+    if not end.audit_pruned:
+        return set_hash.EMPTY
     query = sa.select(audit.c.detail).where(audit.c.event == PRUNED).order_by(audit.c.seq.desc()).limit(1)
-    found = tx.connection.execute(query).scalar()
-    return _NOT_OURS if found is None else str(json.loads(found)["gaps"])
+    told = tx.connection.execute(query).scalar()
+    ours = told is not None and json.loads(told).get("gaps") == set_hash.digest(end.gaps_state)
+    return int(end.gaps_state, 16) if ours else set_hash.BROKEN
 
 
-def _cut_out(tx: Transaction, gone: Sequence[sa.Row[Any]]) -> None:
+def _cut_out(tx: Transaction, gone: Sequence[sa.Row[Any]], state: int) -> int:
+    """Put gaps in place of these entries; `state` is the hash over the gaps before, the answer that over those behind.
+
+    What was tampered with since stays in it, so that it fits no gaps any more.
+    """
     own = audit.c.seq == sa.bindparam("of_seq")
     tx.connection.execute(audit.delete().where(own), [{"of_seq": row.seq} for row in gone])
     before, behind = [row.seq - 1 for row in gone], [row.seq + 1 for row in gone]
@@ -136,6 +138,7 @@ def _cut_out(tx: Transaction, gone: Sequence[sa.Row[Any]]) -> None:
     tx.connection.execute(audit_gaps.delete().where(at))
     gaps = joined([*beside, *(_in_place_of(row) for row in gone)])
     tx.connection.execute(audit_gaps.insert(), [asdict(gap) for gap in gaps])
+    return set_hash.added(set_hash.removed(state, map(bytes, beside)), map(bytes, gaps))
 
 
 def _in_place_of(row: sa.Row[Any]) -> Gap:

@@ -65,6 +65,7 @@ house = sa.Table(
     _number("audit_seq"),
     _text("audit_hash"),
     _number("audit_pruned", server_default="0"),  # entries that are no longer there
+    sa.Column("gaps_state", sa.Text, nullable=False, server_default="1"),  # see set_hash
     _number("history_pruned", server_default="0"),  # versions of policies that are no longer there
     _number("history_through", server_default="0"),  # the latest revision that lacks one
 )

@@ -16,6 +16,7 @@ def upgrade() -> None:
     """Add the columns, tables and indexes, and count what is there."""
     for name in ("audit_pruned", "history_pruned", "history_through"):
         op.add_column("house", sa.Column(name, sa.BigInteger, nullable=False, server_default="0"))
+    op.add_column("house", sa.Column("gaps_state", sa.Text, nullable=False, server_default="1"))
     op.add_column("revisions", sa.Column("pruned", sa.BigInteger, nullable=False, server_default="0"))
     op.add_column("audit", sa.Column("namespace", sa.Text, nullable=False, server_default=""))
     op.create_table(
