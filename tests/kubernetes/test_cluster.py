@@ -15,7 +15,7 @@ async def test_a_token_is_bound_to_its_pod_and_audience(kube: Kube) -> None:
     status = await kube.review(tokens[0])
     assert status["user"]["username"] == f"system:serviceaccount:{shop}:default"
     assert status["user"]["extra"]["authentication.kubernetes.io/pod-name"] == ["web"]
-    await kube.delete_pod(shop, "web")
+    await kube.forget_pod(shop, "web")
     assert "authenticated" not in await kube.review(tokens[1])  # not the one that was good a moment ago
 
 

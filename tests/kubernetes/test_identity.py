@@ -216,7 +216,7 @@ async def test_only_a_genuine_token_of_a_living_pod_for_us_buys_anything(shop: S
 
 async def test_the_token_of_a_deleted_pod_buys_nothing_even_where_another_has_its_name(shop: Shop) -> None:
     token = await shop.token(await shop.pod("checkout-0"))
-    await shop.kube.delete_pod(shop.namespace, "checkout-0")
+    await shop.kube.forget_pod(shop.namespace, "checkout-0")
     await shop.refused("token_not_authenticated", token)
     newer = await shop.pod("checkout-0")
     await shop.refused("token_not_authenticated", token)

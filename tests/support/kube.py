@@ -150,11 +150,14 @@ class Kube:
         return await self.api.patch(f"/api/v1/namespaces/{namespace}/pods/{name}/status", {"status": status})
 
     async def delete_pod(self, namespace: str, name: str) -> None:
-        """Gone at once, also for those who ask about tokens that are bound to it: they look at a copy of the pods."""
-        path = f"/api/v1/namespaces/{namespace}/pods/{name}"
-        pod = await self.api.get(path)
+        """Gone at once."""
+        await self.api.delete(f"/api/v1/namespaces/{namespace}/pods/{name}", gracePeriodSeconds="0")
+
+    async def forget_pod(self, namespace: str, name: str) -> None:
+        """Gone, also where the API server judges tokens that are bound to it: there it looks at a copy of the pods."""
+        pod = await self.api.get(f"/api/v1/namespaces/{namespace}/pods/{name}")
         bound = await self.token(namespace, pod["spec"]["serviceAccountName"], pod=pod)
-        await self.api.delete(path, gracePeriodSeconds="0")
+        await self.delete_pod(namespace, name)
         with trio.fail_after(PATIENCE):
             while (await self.review(bound)).get("authenticated"):
                 await trio.sleep(0.2)
