@@ -11,8 +11,9 @@ import yaml
 
 from control_plane.kubernetes.errors import ApiRefused
 from tests.support.charts import CHART, ROOT, helm, names, values_file
+from tests.support.definitions import DEFINED
 from tests.support.kube import Kube
-from tests.support.releases import DEFINED, WEBHOOK, Release, differences, open_release
+from tests.support.releases import WEBHOOK, Release, differences, open_release
 from tests.support.stock import program
 
 PRODUCTION = CHART / "values-production.yaml"

@@ -8,16 +8,16 @@ import yaml
 
 from control_plane.kubernetes.errors import ApiRefused
 from tests.support.charts import CHART, render
+from tests.support.definitions import DEFINED
 from tests.support.kube import Kube
 from tests.support.pod_security import violations
 from tests.support.releases import open_release
 
 PRODUCTION = CHART / "values-production.yaml"
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
-POLICIES = tuple(f"{kind}.doorward.dev" for kind in ("allowpolicies", "denypolicies", "namespacedefaults"))
 WEBHOOKS = "mutatingwebhookconfigurations.admissionregistration.k8s.io"
 
-KEPT_BY_WATCHING = ("namespaces", "pods", "services", "endpointslices.discovery.k8s.io", *POLICIES)
+KEPT_BY_WATCHING = ("namespaces", "pods", "services", "endpointslices.discovery.k8s.io", *DEFINED)
 CLUSTER_WIDE = {
     *((kind, verb, "") for kind in KEPT_BY_WATCHING for verb in ("list", "watch")),
     ("namespaces", "get", ""),  # `injection audit` of one
@@ -25,7 +25,7 @@ CLUSTER_WIDE = {
     ("configmaps", "create", ""),
     *(("configmaps", verb, "doorward-trust-bundle") for verb in ("list", "watch", "update", "delete")),
     *((WEBHOOKS, verb, "doorward-injector") for verb in ("list", "watch", "patch")),
-    *((kind.replace(".", "/status.", 1), "patch", "") for kind in POLICIES),
+    *((kind.replace(".", "/status.", 1), "patch", "") for kind in DEFINED),
 }
 """What the code does with the API: resource, verb, and the one name that it is bounded to."""
 

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 from examples.demo.local_mesh import http_get, open_local_mesh
+from tests.support.charts import render
 from tests.support.cluster import Cluster
+from tests.support.definitions import CRDS, undefine_policies
 from tests.support.kube import Kube
 from tests.support.namespaces import Pod
 
@@ -48,3 +50,11 @@ async def test_what_a_test_made_is_gone_after_it(cluster: Cluster, kube: Kube) -
     await kube.clean()
     pods = await kube.api.get("/api/v1/pods")
     assert not [pod for pod in pods["items"] if pod["metadata"]["namespace"] == shop]
+
+
+async def test_definitions_that_nobody_has_used_can_be_taken_away(cluster: Cluster, kube: Kube) -> None:
+    definitions = render().of("CustomResourceDefinition")
+    for _ in range(10):
+        for each in definitions:
+            await kube.api.create(CRDS, each)
+        await undefine_policies(cluster)

@@ -20,12 +20,11 @@ from attrs import define, field
 
 from examples.demo.local_mesh import LocalMesh, Result, open_local_mesh
 from tests.support.assets import ROOT
+from tests.support.definitions import undefine_policies
 from tests.support.guide import Command, commands
 from tests.support.kube import Kube
 from tests.support.namespaces import Pod
 from tests.support.node import Node
-
-KINDS: Final = ("allowpolicies.doorward.dev", "denypolicies.doorward.dev", "namespacedefaults.doorward.dev")
 
 # What a command has to say, by how it begins, in the order in which the page has it: regular expressions.
 README: Final = {
@@ -177,6 +176,6 @@ async def test_every_command_of_the_page_does_what_it_says(
     finally:
         with trio.CancelScope(shield=True):
             await kube.cluster.helm("uninstall", "doorward", "-n", "doorward", "--no-hooks", "--ignore-not-found")
-            await kube.cluster.kubectl("delete", "customresourcedefinition", "--ignore-not-found", *KINDS)
+            await undefine_policies(kube.cluster)
             for namespace in ("shop", "doorward"):
                 await kube.unmake_namespace(namespace)

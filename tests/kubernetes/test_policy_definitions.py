@@ -11,8 +11,9 @@ from control_plane.kubernetes.errors import ApiRefused
 from control_plane.resources.objects import kept
 from control_plane.resources.reading import read
 from tests.support.cluster import Cluster
+from tests.support.definitions import define_policies, undefine_policies
 from tests.support.kube import Kube
-from tests.support.policy_objects import allow, define_policies, undefine_policies
+from tests.support.policy_objects import allow
 
 HOW = (
     ("create",),

@@ -9,18 +9,17 @@ import pytest
 import trio
 import yaml
 
+from tests.support.assets import ROOT
 from tests.support.cluster import Cluster
+from tests.support.definitions import define_policies, undefine_policies
 from tests.support.kube import Kube
 from tests.support.namespaces import Pod
 from tests.support.patience import PATIENCE
 from tests.support.policy_objects import (
-    ROOT,
     Shop,
     allow,
     condition,
-    define_policies,
     open_shop,
-    undefine_policies,
 )
 
 NAME = "checkout-calls-payments"

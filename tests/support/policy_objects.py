@@ -1,4 +1,4 @@
-"""Policies as cluster objects: their definitions in a real API server, and a small shop that lives by them."""
+"""Policies as cluster objects: a small shop that lives by them, with a real API server."""
 
 import json
 from collections.abc import AsyncIterator, Callable
@@ -7,50 +7,25 @@ from pathlib import Path
 from typing import Any
 
 import trio
-import yaml
 from attrs import define
 
 from examples.demo.local_mesh import LocalMesh, Place, Sidecar, open_local_mesh
 from tests.support.applications import Application, answering
 from tests.support.cluster import Cluster
+from tests.support.definitions import DEFINED
 from tests.support.kube import Kube
 from tests.support.namespaces import Pod
 from tests.support.patience import PATIENCE
 
-ROOT = Path(__file__).parents[2]
-PLURALS = ("allowpolicies", "denypolicies", "namespacedefaults")
 PORT = 8080
 
 RULES = [
     {"apiGroups": [""], "resources": ["namespaces", "pods", "services"], "verbs": ["get", "list", "watch"]},
     {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["get", "list", "watch"]},
-    {"apiGroups": ["doorward.dev"], "resources": list(PLURALS), "verbs": ["get", "list", "watch"]},
-    {"apiGroups": ["doorward.dev"], "resources": [f"{each}/status" for each in PLURALS], "verbs": ["patch"]},
+    {"apiGroups": ["doorward.dev"], "resources": list(DEFINED.values()), "verbs": ["get", "list", "watch"]},
+    {"apiGroups": ["doorward.dev"], "resources": [f"{each}/status" for each in DEFINED.values()], "verbs": ["patch"]},
 ]
 """What the control plane may do: read the cluster, and write the statuses of policies."""
-
-
-def definition(plural: str) -> dict[str, Any]:
-    """The chart's CustomResourceDefinition, without its condition."""
-    text = (ROOT / "helm" / "doorward" / "templates" / f"crd-{plural}.yaml").read_text()
-    found: dict[str, Any] = yaml.safe_load("\n".join(line for line in text.splitlines() if not line.startswith("{{")))
-    return found
-
-
-async def define_policies(cluster: Cluster) -> None:
-    """Apply the three definitions and return when the API server answers for them."""
-    every = json.dumps({"apiVersion": "v1", "kind": "List", "items": [definition(each) for each in PLURALS]})
-    apply = ("apply", "--server-side", "--force-conflicts", "-f", "-")
-    applied = await cluster.kubectl(*apply, stdin=every, seconds=180.0)  # the first call after its start
-    assert applied.exit == 0, applied.err
-    names = [f"crd/{each}.doorward.dev" for each in PLURALS]
-    waited = await cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", *names)
-    assert waited.exit == 0, waited.err
-
-
-async def undefine_policies(cluster: Cluster) -> None:
-    """Delete them, and with them every object."""
-    await cluster.kubectl("delete", "crd", "--ignore-not-found", *(f"{each}.doorward.dev" for each in PLURALS))
 
 
 def allow(namespace: str, name: str = "checkout-calls-payments", **spec: Any) -> dict[str, Any]:
@@ -171,5 +146,5 @@ async def open_shop(cluster: Cluster, kube: Kube, pod: Pod, directory: Path) -> 
             yield Shop(cluster, mesh, namespace, place, checkout, application)
         finally:
             with trio.CancelScope(shield=True):
-                await cluster.kubectl("delete", "-n", namespace, "--all", ",".join(PLURALS))
+                await cluster.kubectl("delete", "-n", namespace, "--all", ",".join(DEFINED))
             nursery.cancel_scope.cancel()

@@ -14,11 +14,10 @@ from attrs import frozen
 
 from control_plane.kubernetes.errors import ApiRefused
 from tests.support.charts import CHART, render, values_file
+from tests.support.definitions import undefine_policies
 from tests.support.kube import Kube
 
 WEBHOOK: Final = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/doorward-injector"
-CRDS: Final = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-DEFINED: Final = tuple(f"{each}.doorward.dev" for each in ("allowpolicies", "denypolicies", "namespacedefaults"))
 
 Object = dict[str, Any]
 
@@ -68,12 +67,9 @@ class Release:
         done = await self.kube.cluster.helm(*command)
         assert done.exit == 0, done.err
         claim = f"/api/v1/namespaces/{self.namespace}/persistentvolumeclaims/doorward"
-        for path in (claim, *(f"{CRDS}/{name}" for name in DEFINED)):
-            with suppress(ApiRefused):
-                await self.kube.api.delete(path)
-        with trio.fail_after(30):
-            while {each["metadata"]["name"] for each in (await self.kube.api.get(CRDS))["items"]} & {*DEFINED}:
-                await trio.sleep(0.1)
+        with suppress(ApiRefused):
+            await self.kube.api.delete(claim)
+        await undefine_policies(self.kube.cluster)
 
 
 def _is_hook(found: Object) -> bool:
