@@ -8,6 +8,7 @@ WORKERS := $(shell expr $$(nproc) \* 3 / 2) # of `make test`: many of its tests 
 
 .PHONY: help demo test test-slow test-image test-kubernetes kubernetes-assets sbom fuzz check format lock peers clean
 .DEFAULT_GOAL := help
+unexport PYTHONDONTWRITEBYTECODE # each of the hundreds of programs that the tests start would compile all of itself anew
 
 help: ## say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -69,3 +70,4 @@ peers: ## install the programs that the tests talk to or are built with (Debian,
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist
+	find . -name __pycache__ -prune -exec rm -rf {} +
