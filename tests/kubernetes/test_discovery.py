@@ -74,18 +74,19 @@ class Shop:
         path = f"{SLICES}/namespaces/{self.namespace}/endpointslices/{slice_['metadata']['name']}"
         await self.kube.api.patch(path, {"endpoints": endpoints})
 
-    async def lists(self) -> dict[str, tuple[float, float]]:
-        """By kind: how many lists the API server has served to anybody, and how many the control plane has read."""
-        served = (await self.kube.cluster.kubectl("get", "--raw", "/metrics")).out
-        _, own = await http_get(self.mesh.observe, "/metrics", self.place.place())
+    async def lists(self) -> dict[str, tuple[int, float]]:
+        """By kind: how many lists the API server has answered to the control plane, and how many that has counted."""
+        own = self.options[self.options.index("--kubernetes-namespace") + 1]
+        answered = self.kube.cluster.lists(f"system:serviceaccount:{own}:doorward")
+        _, page = await http_get(self.mesh.observe, "/metrics", self.place.place())
         found = {}
         for kind in KINDS:
-            pattern = rf'^apiserver_request_total{{.*resource="{kind}".*verb="LIST".*}} (\S+)$'
             read = re.search(
-                rf'^doorward_control_plane_kubernetes_lists_total{{kind="{kind}"}} (\S+)$', own, re.MULTILINE
+                rf'^doorward_control_plane_kubernetes_lists_total{{kind="{kind}"}} (\S+)$', page, re.MULTILINE
             )
             assert read is not None, kind
-            found[kind] = sum(float(each) for each in re.findall(pattern, served, re.MULTILINE)), float(read[1])
+            found[kind] = answered[kind], float(read[1])
+        assert min(answered[kind] for kind in KINDS) > 0, answered
         return found
 
     async def services(self) -> list[dict[str, Any]]:
@@ -93,6 +94,14 @@ class Shop:
         listed = await self.mesh.doorward("services", "list", "-o", "json")
         assert listed.exit == 0, listed.err
         return [each for each in listed.json()["services"] if each["service"].startswith(f"{self.namespace}/")]
+
+    async def until_listed(self, backends: int) -> dict[str, Any]:
+        """The namespace's one route, once that many places are behind it, called or not."""
+        with trio.fail_after(PATIENCE):
+            while len((found := await self.services())[0]["backends"]) != backends:
+                await trio.sleep(0.1)
+        (route,) = found
+        return route
 
 
 @pytest.fixture
@@ -178,7 +187,7 @@ async def test_an_operator_sees_why_a_call_goes_nowhere(shop: Shop) -> None:
     await shop.slice_of("stock", ready=False)
     await shop.kube.endpoint_slice(shop.namespace, "shop", ["10.9.9.9"], {"http": HTTP})
     await shop.until("payments", address)
-    (route,) = await shop.services()
+    route = await shop.until_listed(3)
     assert (route["addresses"], route["port"], route["protocol"], route["in_mesh"]) == ([address], 80, "http", True)
     assert {each["address"]: each["standing"] for each in route["backends"]} == {
         shop.pods["payments"].ipv4: "called",

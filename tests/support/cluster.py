@@ -18,6 +18,7 @@ import secrets
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -26,7 +27,7 @@ from typing import Self
 import trio
 from attrs import define, field
 
-from examples.demo.local_mesh import Result
+from examples.demo.local_mesh import Result, json_lines
 from tests.support.assets import asset
 from tests.support.cluster_files import write_files
 from tests.support.namespaces import Network, Pod, new_network
@@ -108,6 +109,8 @@ class Cluster:
             "--authorization-mode=RBAC",
             "--allow-privileged=true",
             "--enable-priority-and-fairness=false",
+            f"--audit-policy-file={files / 'audit.json'}",
+            f"--audit-log-path={files / 'lists.log'}",
         )
         with trio.move_on_after(START_SECONDS):
             while self._processes["kube-apiserver"].poll() is None:
@@ -135,6 +138,11 @@ class Cluster:
     def log(self, name: str) -> str:
         """What `etcd` or `kube-apiserver` has written."""
         return (self.directory / f"{name}.log").read_text(errors="replace")
+
+    def lists(self, user: str) -> Counter[str]:
+        """How many lists of each kind the API server has answered to that user, such as system:serviceaccount:…"""
+        asked = [each for each in json_lines(self.directory / "lists.log") if each["user"]["username"] == user]
+        return Counter(each["objectRef"]["resource"] for each in asked)
 
     async def kubectl(self, *arguments: str, stdin: str = "", seconds: float = 60.0) -> Result:
         """Run kubectl as the administrator."""
