@@ -11,7 +11,7 @@ import yaml
 
 from control_plane.kubernetes.errors import ApiRefused
 from tests.support.charts import CHART, ROOT, helm, names, values_file
-from tests.support.definitions import DEFINED
+from tests.support.definitions import DEFINED, until_defined
 from tests.support.kube import Kube
 from tests.support.releases import WEBHOOK, Release, differences, open_release
 from tests.support.stock import program
@@ -150,6 +150,7 @@ async def test_the_notes_say_what_to_do_next(release: Release) -> None:
 
 async def test_the_policies_of_the_notes_are_taken(release: Release) -> None:
     notes = await release.apply("install", {})
+    await until_defined(release.kube.cluster)
     shop = await release.kube.namespace("shop")
     documents = [part.partition("POLICY\n")[0] for part in notes.split("<<'POLICY'\n")[1:]]
     assert len(documents) == 2

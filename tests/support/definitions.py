@@ -14,6 +14,7 @@ from tests.support.kube import client
 from tests.support.patience import PATIENCE
 
 CRDS: Final = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+VERSION: Final = "/apis/doorward.dev/v1"
 DEFINED: Final = {f"{plural}.doorward.dev": plural for plural in PLURALS.values()}
 """The names of the definitions, and what each one's objects are called."""
 
@@ -24,6 +25,11 @@ async def define_policies(cluster: Cluster) -> None:
     apply = ("apply", "--server-side", "--force-conflicts", "-f", "-")
     applied = await cluster.kubectl(*apply, stdin=every, seconds=180.0)  # the first call after its start
     assert applied.exit == 0, applied.err
+    await until_defined(cluster)
+
+
+async def until_defined(cluster: Cluster) -> None:
+    """Return when the API server answers for all three, as it does some time after they were made."""
     async with client(cluster, cluster.admin_token_file) as api:
         for name in DEFINED:
             await _ready(api, name)
@@ -47,14 +53,21 @@ async def _found(api: KubernetesApi) -> set[str]:
 
 
 async def _ready(api: KubernetesApi, name: str) -> None:
-    """Return when the objects of the definition can be listed."""
+    """Return when the objects of the definition can be listed, and kubectl finds their kind."""
     with trio.fail_after(PATIENCE):
-        while True:
-            try:
-                await api.get(f"/apis/doorward.dev/v1/{DEFINED[name]}", limit="1")
-            except ApiRefused as refused:
-                if refused.status not in (404, 429):
-                    raise
-                await trio.sleep(0.1)
-            else:
-                return
+        while not await _is_ready(api, name):
+            await trio.sleep(0.1)
+
+
+async def _is_ready(api: KubernetesApi, name: str) -> bool:
+    try:
+        definition = await api.get(f"{CRDS}/{name}")
+        known = await api.get(VERSION)
+        await api.get(f"{VERSION}/{DEFINED[name]}", limit="1")
+    except ApiRefused as refused:
+        if refused.status not in (404, 429):
+            raise
+        return False
+    # What is not established yet was listed of a former one of that name, which the API server still believed in.
+    conditions = {each["type"]: each["status"] for each in definition.get("status", {}).get("conditions", ())}
+    return conditions.get("Established") == "True" and DEFINED[name] in {each["name"] for each in known["resources"]}
