@@ -172,15 +172,21 @@ class Plane:
         return Svid(key, self.office.authority.issue(key.public_key(), identity, lifetime=lifetime))
 
     async def apply(self, *put: Document, delete: tuple[tuple[str, str, str], ...] = ()) -> int:
-        """Change the policies as the admin API does; the revision's number."""
+        """Change the policies as the admin API does; the revision's number. It hangs on the board then."""
         change = self.office.store.change_policies
         revision = await in_thread(lambda: change(put, delete, author="test", message=""))
         self.office.advance.announce()
+        await self.until(lambda: self.office.board.picture.policy_number >= revision.number)
         return revision.number
 
     async def ban(self, subject: str) -> None:
         await in_thread(lambda: self.office.store.ban(subject, reason="test", author="test"))
         self.office.advance.announce()
+
+    def begin_minute(self) -> None:
+        """Move the clock to the next full minute: what is allowed so often in one is counted anew with the next."""
+        now = self.clock()
+        self.clock.offset += timedelta(seconds=60 - now.second, microseconds=-now.microsecond)
 
     def count(self, name: str, **labels: str) -> float:
         """A metric's value, without the common prefix; 0 where it was never counted."""

@@ -165,6 +165,7 @@ class TestLimits:
 
     async def test_an_identity_renews_only_so_often(self, plane: Plane) -> None:
         svid = await plane.svid()
+        plane.begin_minute()
         codes = []
         for instance in ("one", "two", "three"):
             caller = await plane.link(svid, instance)

@@ -167,11 +167,13 @@ class TestLimits:
         return Limits(renewals_per_minute=3)
 
     async def test_an_identity_that_joins_anew_each_time_gets_only_so_many(self, plane: Plane) -> None:
+        plane.begin_minute()
         for _ in range(3):
             assert isinstance(await ask(plane, request(CHECKOUT)), Certificate)
         assert await refusal(plane, request(CHECKOUT)) == "too_many_renewals"
 
     async def test_an_identity_asks_only_so_often(self, plane: Plane, server: ApiServer) -> None:
+        plane.begin_minute()
         caller = await joined(plane)
         for _ in range(2):
             assert isinstance(await ask(plane, request(CHECKOUT), caller), Certificate)
