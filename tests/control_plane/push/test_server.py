@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 import trio
+import trio.testing
 
 from certs.csr import build_csr
 from certs.keys import new_key
@@ -233,6 +234,7 @@ class TestBudget:
 
     async def test_links_without_a_certificate_are_bounded_and_others_unharmed(self, plane: Plane) -> None:
         svid = await plane.svid()
+        await plane.until(lambda: plane.count("unauthenticated_links") == 0)
         for _ in range(3):
             await plane.connect()
         await plane.until(lambda: plane.count("unauthenticated_links") == 3)
@@ -267,36 +269,51 @@ class TestLinksLimit:
 
 
 class TestTimeouts:
+    """Time goes as everywhere, and the test lets what is waited for come at once."""
+
     @pytest.fixture
     def limits(self) -> Limits:
-        return Limits(handshake_timeout=0.7, hello_timeout=0.7, unauthenticated_lifetime=1)
+        return Limits(ping_interval=3600, silence_timeout=7200)
 
-    async def test_a_half_open_client_times_out(self, plane: Plane) -> None:
-        stream = await plane.dial()
-        assert await ends(stream)
-        await refused(plane, "handshake_timeout")
+    @pytest.fixture
+    def clock(self) -> trio.testing.MockClock:
+        return trio.testing.MockClock(rate=1)
 
-    async def test_a_client_that_starts_a_handshake_slowly_times_out(self, plane: Plane) -> None:
+    @pytest.mark.parametrize("begun", [b"", b"\x16\x03\x01"])
+    async def test_a_handshake_that_does_not_come_to_its_end_times_out(
+        self, plane: Plane, limits: Limits, clock: trio.testing.MockClock, begun: bytes
+    ) -> None:
         stream = await plane.dial()
-        await stream.send_all(b"\x16\x03\x01")
+        await stream.send_all(begun)
+        await plane.until(lambda: plane.count("unauthenticated_links") == 1)
+        clock.jump(limits.handshake_timeout)
         assert await ends(stream)
         await refused(plane, "handshake_timeout")
 
     @pytest.mark.parametrize("attested", [True, False])
-    async def test_a_client_that_never_says_hello_times_out(self, plane: Plane, attested: bool) -> None:
+    async def test_a_client_that_never_says_hello_times_out(
+        self, plane: Plane, limits: Limits, clock: trio.testing.MockClock, attested: bool
+    ) -> None:
         caller = await plane.connect(plane.svid_for(CHECKOUT) if attested else None)
+        assert isinstance(await caller.hear(), Hello), "it waits for ours by now"
+        clock.jump(limits.hello_timeout)
         assert await caller.ended()
         await refused(plane, "hello_timeout")
 
-    async def test_a_visit_ends_in_time(self, plane: Plane) -> None:
+    async def test_a_visit_ends_in_time(self, plane: Plane, limits: Limits, clock: trio.testing.MockClock) -> None:
         caller = await plane.link()
+        assert await caller.ask(Ping(1)) == Pong(1)
+        clock.jump(limits.unauthenticated_lifetime)
         assert await caller.ended()
         await refused(plane, "visit_timeout")
 
-    async def test_a_link_with_a_certificate_stays(self, plane: Plane) -> None:
+    async def test_a_link_with_a_certificate_stays(
+        self, plane: Plane, limits: Limits, clock: trio.testing.MockClock
+    ) -> None:
         caller = await plane.link(await plane.svid())
-        await trio.sleep(1.2)
         assert await caller.ask(Ping(1)) == Pong(1)
+        clock.jump(limits.handshake_timeout + limits.hello_timeout + limits.unauthenticated_lifetime)
+        assert await caller.ask(Ping(2)) == Pong(2)
 
 
 async def test_the_own_certificate_is_renewed_without_ending_links(plane: Plane) -> None:

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 import trio
+import trio.testing
 
 from certs.csr import build_csr
 from certs.keys import new_key
@@ -49,6 +50,7 @@ async def test_a_policy_change_is_pushed_and_its_acknowledgement_recorded(plane:
 async def test_who_counts_what_is_enforced_is_told_of_links_and_acknowledgements(plane: Plane) -> None:
     moved = plane.office.links.moved
     caller = await plane.sidecar()
+    await plane.until(plane.office.links.live)  # the server's Hello does not wait for ours
     counts = [moved.count]
     for event in (caller.enforce, caller.stream.aclose):
         await event()
@@ -218,43 +220,49 @@ async def test_what_only_the_other_side_says_ends_the_link(plane: Plane, message
     assert await caller.ended()
 
 
-class TestSilence:
-    @pytest.fixture
-    def limits(self) -> Limits:
-        return Limits(ping_interval=0.1, silence_timeout=0.5)
+class TestInTime:
+    """Time goes as everywhere, and the test lets what is waited for come at once."""
 
-    async def test_a_silent_sidecar_is_pinged_and_then_gone(self, plane: Plane) -> None:
+    @pytest.fixture
+    def clock(self) -> trio.testing.MockClock:
+        return trio.testing.MockClock(rate=1)
+
+    async def test_a_silent_sidecar_is_pinged_and_then_gone(
+        self, plane: Plane, limits: Limits, clock: trio.testing.MockClock
+    ) -> None:
         caller = await plane.link(await plane.svid())
-        assert isinstance(await caller.hear(), Ping)
+        assert await caller.ask(Ping(1)) == Pong(1)
+        for number in range(1, 3):
+            clock.jump(limits.ping_interval)
+            assert await caller.hear() == Ping(number)
+        clock.jump(limits.silence_timeout)
         assert await caller.ended()
         await plane.until(lambda: plane.count("links_ended_total", reason="silent") == 1)
 
-
-class TestSignsOfLife:
-    @pytest.fixture
-    def limits(self) -> Limits:
-        return Limits(ping_interval=0.1, silence_timeout=4)
-
-    async def test_a_sidecar_that_answers_is_asked_again_and_stays(self, plane: Plane) -> None:
+    async def test_a_sidecar_that_answers_is_asked_again_and_stays(
+        self, plane: Plane, limits: Limits, clock: trio.testing.MockClock
+    ) -> None:
         caller = await plane.link(await plane.svid())
+        assert await caller.ask(Ping(1)) == Pong(1)
         for number in range(1, 5):
+            clock.jump(limits.ping_interval)
             assert await caller.hear() == Ping(number)
             await caller.say(Pong(number))
+            await plane.until(lambda number=number: plane.count("messages_total", type="Pong") == number)
         assert len(plane.office.links) == 1
 
-
-class TestSlowReader:
-    @pytest.fixture
-    def limits(self) -> Limits:
-        return Limits(write_timeout=3)
-
-    async def test_a_sidecar_that_does_not_read_is_gone_and_holds_up_nobody(self, plane: Plane) -> None:
+    async def test_a_sidecar_that_does_not_read_is_gone_and_holds_up_nobody(
+        self, plane: Plane, limits: Limits, clock: trio.testing.MockClock
+    ) -> None:
         slow = await plane.sidecar("shop/payments", instance="slow")
         quick = await plane.sidecar("shop/payments", instance="quick")
         await plane.apply(*(allow(f"policy-{n}", caller="y" * 250_000) for n in range(60)))  # more than sockets buffer
         with trio.fail_after(PATIENCE):
             while len((await quick.snapshot()).policies) < 60:
                 pass
+        number = plane.office.board.picture.policy_number
+        await plane.until(lambda: all((each.sent_number or 0) >= number for each in plane.office.links.live()))
+        clock.jump(limits.write_timeout)
         await plane.until(lambda: plane.count("links_ended_total", reason="slow") == 1)
         assert [status.instance for status in plane.office.links.status()] == ["quick"]
         assert await slow.ended()
