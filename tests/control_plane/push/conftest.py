@@ -11,6 +11,7 @@ from control_plane.push.server import PushServer
 from control_plane.settings import Lifetimes, Limits
 from control_plane.state import State
 from tests.support.offices import open_office
+from tests.support.patience import PATIENCE
 from tests.support.plane import DOMAIN, Clock, Plane
 from transport import listen
 
@@ -18,7 +19,7 @@ from transport import listen
 @pytest.fixture
 def limits() -> Limits:
     """The limits of `plane`; a test class or file overrides them."""
-    return Limits()
+    return Limits(proof_timeout=PATIENCE, review_timeout=PATIENCE)
 
 
 @pytest.fixture
