@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
-from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,16 @@ from sidecar.access_log import MAX_DETAIL, MAX_PATH, AccessLog, Record
 from sidecar.metrics import Metrics
 from tests.support.patience import PATIENCE
 
+Pipe = tuple[FileIO, FileIO]
+
 
 @pytest.fixture
-def pipe() -> Iterator[tuple[int, int]]:
+def pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipe]:
+    """Its two ends, the one to read from first; the last lines have all the time that they need."""
+    monkeypatch.setattr("sidecar.access_log.FLUSH_SECONDS", PATIENCE)
     reading, writing = os.pipe()
-    yield reading, writing
-    for fd in (reading, writing):
-        with suppress(OSError):
-            os.close(fd)
+    with FileIO(reading) as out, FileIO(writing, "w") as into:
+        yield out, into
 
 
 def said(record: Record) -> dict[str, Any]:
@@ -108,8 +110,8 @@ def log_to(fd: int, metrics: Metrics, which: str = "all", lines: int = 100) -> A
     return AccessLog(instance="x", metrics=metrics, which=which, lines=lines, fd=fd)
 
 
-async def test_lines_arrive_in_order_and_the_last_ones_too(pipe: tuple[int, int]) -> None:
-    log = log_to(pipe[1], Metrics())
+async def test_lines_arrive_in_order_and_the_last_ones_too(pipe: Pipe) -> None:
+    log = log_to(pipe[1].fileno(), Metrics())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(log.run)
         for port in range(1, 51):
@@ -119,14 +121,14 @@ async def test_lines_arrive_in_order_and_the_last_ones_too(pipe: tuple[int, int]
             if port == 25:
                 await trio.sleep(0.1)
         nursery.cancel_scope.cancel()
-    os.close(pipe[1])
-    lines = os.read(pipe[0], 65536).splitlines()
+    pipe[1].close()
+    lines = pipe[0].read(65536).splitlines()
     assert [json.loads(line)["port"] for line in lines] == list(range(1, 51))
 
 
 @pytest.mark.parametrize(("which", "count"), [("all", 2), ("denied", 1), ("off", 0)])
-async def test_what_is_logged_can_be_chosen(pipe: tuple[int, int], which: str, count: int) -> None:
-    log = log_to(pipe[1], Metrics(), which)
+async def test_what_is_logged_can_be_chosen(pipe: Pipe, which: str, count: int) -> None:
+    log = log_to(pipe[1].fileno(), Metrics(), which)
     for allowed in (True, False):
         record = log.start("inbound", "tcp")
         record.allowed = allowed
@@ -134,8 +136,8 @@ async def test_what_is_logged_can_be_chosen(pipe: tuple[int, int], which: str, c
     async with trio.open_nursery() as nursery:
         nursery.start_soon(log.run)
         nursery.cancel_scope.cancel()
-    os.close(pipe[1])
-    assert os.read(pipe[0], 65536).count(b"\n") == count
+    pipe[1].close()
+    assert pipe[0].read(65536).count(b"\n") == count
 
 
 async def test_a_full_queue_drops_lines_and_counts_them() -> None:
@@ -147,10 +149,10 @@ async def test_a_full_queue_drops_lines_and_counts_them() -> None:
 
 
 async def test_a_reader_that_stopped_does_not_keep_the_program_from_ending(
-    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sidecar.access_log.FLUSH_SECONDS", 0.1)
-    log = log_to(pipe[1], Metrics(), lines=10_000)
+    log = log_to(pipe[1].fileno(), Metrics(), lines=10_000)
     for _ in range(2000):  # more than a pipe holds
         log.write(log.start("inbound", "tcp"))
     with trio.fail_after(PATIENCE):
@@ -158,13 +160,15 @@ async def test_a_reader_that_stopped_does_not_keep_the_program_from_ending(
             nursery.start_soon(log.run)
             await trio.sleep(0.1)
             nursery.cancel_scope.cancel()
-    os.close(pipe[0])  # lets the thread that was left behind end
+        pipe[0].close()  # lets the threads that were left behind end, before their descriptor is another file's
+        while trio.to_thread.current_default_thread_limiter().borrowed_tokens:
+            await trio.sleep(0.005)
 
 
-async def test_a_broken_pipe_loses_lines_and_nothing_else(pipe: tuple[int, int]) -> None:
+async def test_a_broken_pipe_loses_lines_and_nothing_else(pipe: Pipe) -> None:
     metrics = Metrics()
-    log = log_to(pipe[1], metrics)
-    os.close(pipe[0])
+    log = log_to(pipe[1].fileno(), metrics)
+    pipe[0].close()
     log.write(log.start("inbound", "tcp"))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(log.run)
