@@ -251,13 +251,21 @@ def json_lines(file: Path) -> list[dict[str, Any]]:
 
 
 async def http_get(address: str, path: str, place: Place = HERE) -> tuple[int, str]:
-    """One plain GET from there, on a connection of its own: status and body. Raises OSError."""
+    """One plain GET from there, on a connection of its own: status and body. Raises OSError where it is not answered.
+
+    Somebody may be there all the same: a server that stood still for longer than its callers have lets them go.
+    """
     host, _, port = address.rpartition(":")
     stream = await place.connect(host, int(port))
-    async with stream:
-        await stream.send_all(f"GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode())
-        answer = b"".join([chunk async for chunk in stream])
-    head, _, body = answer.partition(b"\r\n\r\n")
+    try:
+        async with stream:
+            await stream.send_all(f"GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode())
+            answer = b"".join([chunk async for chunk in stream])
+    except trio.BrokenResourceError as error:
+        raise ConnectionResetError(f"{address} broke the connection off") from error
+    head, ended, body = answer.partition(b"\r\n\r\n")
+    if not ended:
+        raise ConnectionResetError(f"{address} ended the connection without an answer")
     return int(head.split()[1]), body.decode()
 
 

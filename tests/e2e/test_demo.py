@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from examples.demo.local_mesh import Sidecar, json_lines, open_local_mesh, wait_for
+from examples.demo.local_mesh import Sidecar, json_lines, open_local_mesh, wait_for, wait_until_ready
 from examples.demo.ports import free_port
+from tests.support.applications import Application, serving
 
 
 async def test_what_is_started_while_a_sidecar_starts_ends_with_the_mesh(short_directory: Path) -> None:
@@ -53,6 +54,24 @@ def test_a_port_that_was_chosen_stays_free_for_whoever_is_told_it() -> None:
             socket.create_connection(("127.0.0.1", port)).close()
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", port))
+
+
+async def test_who_lets_a_question_go_is_asked_again_until_it_is_ready(short_directory: Path) -> None:
+    """As a sidecar does that stood still for longer than it gives its callers."""
+
+    async def answer(application: Application, stream: trio.SocketStream) -> None:
+        match application.connections:
+            case 1:
+                await stream.receive_some(1)  # what is left unread makes the end a reset
+            case 2:
+                await stream.receive_some()
+            case _:
+                await stream.receive_some()
+                await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    async with open_local_mesh(short_directory) as mesh, serving(answer) as application:
+        await wait_until_ready(mesh.start("sleep", ["sleep", "60"]), f"127.0.0.1:{application.port}")
+    assert application.connections == 3
 
 
 def test_a_line_that_is_half_written_is_not_read(tmp_path: Path) -> None:
