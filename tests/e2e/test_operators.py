@@ -6,6 +6,7 @@ from pathlib import Path
 import trio
 
 from examples.demo.local_mesh import PROGRAMS, Result, http_get, open_local_mesh
+from tests.support.patience import PATIENCE
 from tests.support.processes import logged
 
 
@@ -65,5 +66,5 @@ async def test_an_operator_asks_through_a_tunnel_until_it_is_banned(short_direct
         assert 'operators_refused_total{reason="banned"} 1' in (await http_get(mesh.observe, "/metrics"))[1]
         key = made.out.partition("BEGIN PRIVATE KEY-----\n")[2].splitlines()[0]
         assert key not in process.log.read_text()
-        assert await process.stop() == 0
+        assert await process.stop(within=PATIENCE) == 0
         assert logged(process, "refused a request")[0]["identity"] == "spiffe://cluster.local/operator/ann"

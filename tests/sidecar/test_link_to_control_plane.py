@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from examples.demo.local_mesh import LocalMesh, Process, http_get, wait_for
+from tests.support.patience import PATIENCE
 from tests.support.processes import logged
 
 
@@ -23,9 +24,8 @@ async def test_a_token_works_once_and_the_second_sidecar_says_what_to_do(mesh: L
     await wait_for(lambda: stands(second), what="its own token")
     (mesh.directory / "shop-checkout.token").write_text(token)
     third = mesh.start("third", command_of(second))
-    await wait_for(lambda: failures(third), what="the refusal")
-    failure = failures(third)[-1]
-    assert failure["code"] == "token_used"
+    refused = lambda: [each for each in failures(third) if each["code"] == "token_used"]  # noqa: E731
+    failure = (await wait_for(refused, what="the refusal"))[-1]
     assert "doorward token create --workload shop/checkout" in failure["problem"]
     assert token.strip() not in third.log.read_text()
     await mesh.token("shop/checkout")
@@ -42,10 +42,10 @@ def command_of(sidecar: Process) -> list[str]:
 async def test_a_restarted_control_plane_is_found_again_and_meanwhile_nothing_changes(mesh: LocalMesh) -> None:
     sidecar = await mesh.start_sidecar("shop/checkout", "--backoff-max", "500ms")
     assert mesh.control_plane is not None
-    assert await mesh.control_plane.stop() == 0
+    assert await mesh.control_plane.stop(within=PATIENCE) == 0
     await wait_for(lambda: failures(sidecar), what="the lost link")
     assert (await http_get(sidecar.observe, "/ready"))[0] == 200
     snapshot = json.loads((await http_get(sidecar.observe, "/config"))[1])["snapshot"]
     assert snapshot["number"] >= 0
     await mesh.start_control_plane()
-    await wait_for(lambda: stands(sidecar) == 2, what="the new link")
+    await wait_for(lambda: stands(sidecar) > 1, what="the new link")
