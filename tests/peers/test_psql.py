@@ -1,5 +1,6 @@
 """PostgreSQL behind a raw TCP pair: a server that speaks only when spoken to, and a session that policy can end."""
 
+import subprocess
 from functools import partial
 
 import pytest
@@ -11,7 +12,7 @@ from tests.support.policies import allow
 from tests.support.stock import program, start_postgresql
 
 
-@pytest.mark.peers("psql", "initdb", "postgres")
+@pytest.mark.peers("psql", "pg_isready", "initdb", "postgres")
 async def test_psql_works_and_its_session_ends_when_its_policy_is_removed(mesh: LocalMesh) -> None:
     psql, port = program("psql"), await start_postgresql(mesh)
     database = await mesh.start_sidecar("shop/database", inbound=[f"127.0.0.1:0=127.0.0.1:{port}/tcp,port=5432"])
@@ -24,11 +25,11 @@ async def test_psql_works_and_its_session_ends_when_its_policy_is_removed(mesh: 
     assert once.stdout == b"42\n"
 
     async with trio.open_nursery() as nursery:
-        sleeping = [*command, "-c", "select pg_sleep(60)"]
-        start = partial(trio.run_process, sleeping, capture_stderr=True, check=False)
+        sleeping = [*command, "-c", "select 'open'", "-c", "select pg_sleep(60)"]
+        start = partial(trio.run_process, sleeping, stdout=subprocess.PIPE, capture_stderr=True, check=False)
         session = await nursery.start(start)
-        await trio.sleep(0.5)
-        assert session.returncode is None, "the session was to be open when its policy goes"
+        with trio.fail_after(PATIENCE):
+            assert await session.stdout.receive_some() == b"open\n"
         removed = await mesh.doorward("policy", "delete", "shop/ledger-calls-database")
         assert removed.exit == 0, removed
         with trio.fail_after(PATIENCE):

@@ -11,6 +11,7 @@ import trio
 
 from examples.demo.local_mesh import LocalMesh, wait_for
 from examples.demo.ports import free_port
+from tests.support.patience import PATIENCE
 
 NGINX = """
 daemon off;
@@ -86,5 +87,8 @@ async def start_postgresql(mesh: LocalMesh) -> int:
     await trio.run_process([*as_user, initdb, "-D", str(directory), "-A", "trust", "-U", "shop"], capture_stdout=True)
     options = ["-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={directory}", "-c", "fsync=off"]
     mesh.start("postgresql", [*as_user, postgres, "-D", str(directory), "-p", str(port), *options])
-    await accepting(port)
+    ready = [program("pg_isready"), "--quiet", "-h", "127.0.0.1", "-p", str(port)]
+    with trio.fail_after(PATIENCE):  # it listens before it takes anybody in
+        while (await trio.run_process(ready, check=False)).returncode:
+            await trio.sleep(0.05)
     return port
