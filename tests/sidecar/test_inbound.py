@@ -11,10 +11,13 @@ from datetime import timedelta
 
 import pytest
 import trio
+import trio.testing
+from attrs import evolve
 from OpenSSL import SSL
 
 from certs.errors import CertificateExpired
 from certs.tls import client_context, verified_peer
+from examples.demo.ports import free_port
 from mesh.policy import Reason
 from sidecar.settings import Limits
 from sidecar.view import ALPN_HTTP, ALPN_TCP
@@ -245,9 +248,12 @@ async def test_a_caller_who_leaves_in_the_handshake(pki: Pki) -> None:
 
 
 @pytest.mark.parametrize("limits", [Limits(unauthenticated_per_address=2), Limits(unauthenticated_total=2)])
-async def test_too_many_who_have_not_said_who_they_are(limits: Limits, pki: Pki) -> None:
+async def test_too_many_who_have_not_said_who_they_are(
+    limits: Limits, pki: Pki, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transport.budget.ENOUGH_SECONDS", 3600)  # after which they would make room
     async with application(echo) as port:
-        node = payments(pki, port, limits=limits)
+        node = payments(pki, port, limits=evolve(limits, handshake_timeout=3600))
         async with inbound_door(node, port) as door:
             idle = [await dial("127.0.0.1", door, deadline=5) for _ in range(2)]
             with trio.fail_after(PATIENCE):
@@ -397,8 +403,7 @@ async def test_an_application_that_vanishes_is_a_reset_to_the_caller(pki: Pki) -
 
 
 async def test_an_application_that_does_not_listen(pki: Pki) -> None:
-    async with application(echo) as port:
-        pass
+    port = free_port()
     async with inbound_door(node := payments(pki, port), port) as door:
         await expect_reset(await call(door, pki.svid("shop/checkout"), pki.bundle))
         record = await node.record()
@@ -406,16 +411,19 @@ async def test_an_application_that_does_not_listen(pki: Pki) -> None:
     assert record.reason == Reason.UPSTREAM_REFUSED
 
 
-async def test_silence_for_too_long(pki: Pki) -> None:
+async def test_silence_for_too_long(pki: Pki, mock_clock: trio.testing.MockClock) -> None:
+    """Time passes only where the test says so: a machine that stands still makes no silence."""
     async with application(echo) as port:
-        node = payments(pki, port, limits=Limits(tcp_idle_timeout=1.5))
+        node = payments(pki, port, limits=Limits(tcp_idle_timeout=60))
         async with inbound_door(node, port) as door:
             caller = await call(door, pki.svid("shop/checkout"), pki.bundle)
-            for _ in range(4):  # for longer than the limit in all, and each with a second to spare on a busy machine
-                await trio.sleep(0.5)
+            for silence in (40, 40, 40, 60):
                 await caller.send_all(b"x")
                 assert await caller.receive_some() == b"x", "bytes keep it alive"
+                await trio.testing.wait_all_tasks_blocked()
+                mock_clock.jump(silence)
             await expect_reset(caller)
+            mock_clock.rate = 1.0
             record = await node.record()
     assert record.reason == Reason.IDLE_TIMEOUT
 
@@ -614,7 +622,7 @@ async def test_draining_accepts_no_more_and_lets_what_is_open_end(pki: Pki) -> N
             await caller.send_all(b"x")
             assert await caller.receive_some() == b"x"
             node.proxy.draining.set()
-            await trio.sleep(0.05)
+            await trio.testing.wait_all_tasks_blocked()
             with pytest.raises(OSError, match=str(door)):
                 await dial("127.0.0.1", door, deadline=1)
             await caller.send_all(b"y")
