@@ -10,6 +10,7 @@ import trio
 
 from certs.svid import Svid
 from certs.tls import server_context
+from examples.demo.ports import free_port
 from mesh.policy import Reason
 from mesh.wire import Endpoint
 from sidecar.settings import Limits
@@ -50,17 +51,14 @@ class Pair:
 async def expect_reset(port: int, first: bytes = b"x") -> None:
     """Call the local port and be cut off."""
     caller = await dial("127.0.0.1", port, deadline=5)
-    await caller.send_all(first)
-    with pytest.raises(trio.BrokenResourceError), trio.fail_after(PATIENCE):
+
+    async def speak() -> None:
+        await caller.send_all(first)  # which may be cut off already
         await read_to_the_end(caller)
+
+    with pytest.raises(trio.BrokenResourceError), trio.fail_after(PATIENCE):
+        await speak()
     caller.abort()
-
-
-async def unused_port() -> int:
-    """A port on which nobody listens."""
-    with trio.socket.socket() as sock:
-        await sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 class Impostor:
@@ -128,7 +126,7 @@ async def test_a_server_that_speaks_first_is_heard_without_a_word_from_the_calle
 async def test_a_dead_endpoint_costs_only_another_dial(pki: Pki) -> None:
     async with Pair(pki) as pair:
         (alive,) = pair.checkout.proxy.mesh.view.endpoints_of(pki.id("shop/payments").workload, 8080)
-        dead = [endpoint(pki, "shop/payments", await unused_port()) for _ in range(2)]
+        dead = [endpoint(pki, "shop/payments", free_port()) for _ in range(2)]
         pair.checkout.learn(endpoints=[*dead, alive])
         for _ in range(8):
             caller = await dial("127.0.0.1", pair.port, deadline=5)
@@ -138,7 +136,7 @@ async def test_a_dead_endpoint_costs_only_another_dial(pki: Pki) -> None:
 
 
 async def test_no_more_dials_than_the_setting_allows(pki: Pki) -> None:
-    endpoints = [endpoint(pki, "shop/payments", await unused_port()) for _ in range(5)]
+    endpoints = [endpoint(pki, "shop/payments", free_port()) for _ in range(5)]
     node = Node.make(pki, "shop/checkout", endpoints=endpoints, limits=Limits(dial_attempts=2))
     async with outbound_door(node, "shop/payments") as local:
         await expect_reset(local)
@@ -282,7 +280,7 @@ async def test_a_unix_socket_only_its_owner_can_open(pki: Pki, short_directory: 
 async def test_endpoints_that_disagree_on_the_protocol_are_asked_by_the_first_bytes(pki: Pki) -> None:
     async with Pair(pki) as pair:
         (tcp,) = pair.checkout.proxy.mesh.view.endpoints_of(pki.id("shop/payments").workload, 8080)
-        nowhere = Endpoint("shop/payments", 8080, "127.0.0.1", await unused_port(), "http", tcp.identity)
+        nowhere = Endpoint("shop/payments", 8080, "127.0.0.1", free_port(), "http", tcp.identity)
         pair.checkout.learn(endpoints=[tcp, nowhere])
         caller = await dial("127.0.0.1", pair.port, deadline=5)
         await caller.send_all(b"\x00raw")
