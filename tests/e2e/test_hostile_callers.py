@@ -24,7 +24,7 @@ ALPN = [b"doorward-http/1"]
 async def call(sidecar: Sidecar, context: SSL.Context) -> bytes:
     """Send a request straight to the sidecar's mesh port: what came back, or b"" where the connection was ended."""
     host, _, port = sidecar.inbound[8080].rpartition(":")
-    plain = await dial(host, int(port), deadline=5)
+    plain = await dial(host, int(port), deadline=PATIENCE)
     stream = TlsStream(plain.socket, context, server_side=False)
     try:
         with trio.fail_after(PATIENCE):

@@ -46,12 +46,14 @@ async def test_nothing_stays_of_a_network_even_where_its_processes_do_not_end(sh
     async with open_network() as network, open_local_mesh(short_directory) as mesh:
         pod = await network.pod("client")
         inode = os.fstat(pod.descriptor).st_ino
+        held = os.dup(pod.descriptor)  # or its number is given to the next namespace, which may be another test's
         process = mesh.start("sleep", ["sleep", "600"], place=pod.place())
         while process.popen.pid not in processes_in(inode):
             await trio.sleep(0.01)
         mesh.processes.clear()  # as where a test loses sight of it
     assert await trio.to_thread.run_sync(process.popen.wait) == -9
     assert processes_in(inode) == []
+    os.close(held)
 
 
 async def test_a_mesh_runs_in_pods_with_its_sidecar_as_a_user_of_its_own(

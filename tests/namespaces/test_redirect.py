@@ -160,7 +160,8 @@ async def test_to_outside_every_connection_is_captured_but_the_sidecars_and_the_
 
 
 async def test_a_program_of_the_sidecars_user_goes_out_and_any_other_is_captured(pod: Pod, outside: Pod) -> None:
-    connect = f"import socket; print(socket.create_connection(({outside.ipv4!r}, {PLAIN}), 10).recv(100).decode())"
+    there = f"({outside.ipv4!r}, {PLAIN}), {PATIENCE}"
+    connect = f"import socket; print(socket.create_connection({there}).recv(100).decode())"
     async with trio.open_nursery() as nursery:
         await answer(nursery, pod, OUTBOUND, "sidecar")
         install(pod)

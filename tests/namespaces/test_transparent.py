@@ -97,7 +97,7 @@ async def recorded(sidecar: Sidecar, reason: str, *, behind: int = 0, **wanted: 
 async def test_an_unmodified_client_reaches_an_unmodified_server(pods: Pods) -> None:
     for version, host in (("4", pods.server.ipv4), ("6", pods.server.ipv6)):
         url = f"http://{host}:{HTTP}" if version == "4" else f"http://[{host}]:{HTTP}"
-        curl = [program("curl"), "--silent", "--show-error", "--max-time", "10"]
+        curl = [program("curl"), "--silent", "--show-error", "--max-time", str(PATIENCE)]
         answer = await pods.client.run([*curl, f"{url}/charges"], uid=APPLICATION)
         assert (answer.out, answer.err) == ("ok", "")
         seen = pods.seen.pop()

@@ -9,6 +9,7 @@ import trio
 
 from examples.demo.local_mesh import LocalMesh, Sidecar
 from examples.demo.ports import free_port
+from tests.support.patience import PATIENCE
 from tests.support.policies import allow
 from tests.support.stock import accepting, program, start_nginx
 
@@ -55,8 +56,8 @@ async def test_curl_reaches_pythons_http_server(mesh: LocalMesh) -> None:
 async def test_wrk_with_64_connections_for_ten_seconds_sees_no_error(mesh: LocalMesh) -> None:
     wrk, port = program("wrk"), await start_nginx(mesh)
     client = await pair(mesh, port)
-    # Another test runs beside this one, maybe on one core: that an answer takes over 2 s is then no error of the mesh.
-    report = await run(wrk, "-t2", "-c64", "-d10s", "--timeout", "10s", f"{client.url('shop/web:8080')}/")
+    # Another test runs beside this one, maybe on one core, which may stand still: no error of the mesh, as wrk has it.
+    report = await run(wrk, "-t2", "-c64", "-d10s", "--timeout", f"{PATIENCE:.0f}s", f"{client.url('shop/web:8080')}/")
     assert "Socket errors" not in report, report
     assert "Non-2xx" not in report, report
     assert int(re.search(r"(\d+) requests in", report)[1]) > 64, "every connection was served more than once"

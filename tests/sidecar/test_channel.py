@@ -16,6 +16,7 @@ from certs.svid import Svid
 from mesh.wire import Endpoint, Hello, Message, Snapshot, Unknown, decode, encode
 from sidecar.channel import Channel, ControlPlane, LinkFailed
 from sidecar.settings import Address
+from tests.support.patience import PATIENCE
 from tests.support.pki import HOUR, Pki
 from tests.support.simulator import Simulator
 from transport import TlsStream
@@ -38,7 +39,7 @@ async def calling(tmp_path: Path, pki: Pki, svid: Svid | None = None, pinned: Pk
         port = await simulator.listen(nursery)
         address = Address("127.0.0.1", port)
         yield Wire(
-            simulator, ControlPlane(address, bundle, TrustDomain("cluster.local"), 2.0, lambda: datetime.now(UTC))
+            simulator, ControlPlane(address, bundle, TrustDomain("cluster.local"), PATIENCE, lambda: datetime.now(UTC))
         )
         nursery.cancel_scope.cancel()
 
@@ -56,7 +57,7 @@ async def test_the_verified_control_plane_is_spoken_to(tmp_path: Path) -> None:
     async with calling(tmp_path, Pki()) as wire:
         channel = await wire.control_plane.connect(None, None)
         assert wire.simulator.messages(object) == [], "connecting alone sends nothing"
-        await channel.send(Hello(1, "test", "one"), 2)
+        await channel.send(Hello(1, "test", "one"), PATIENCE)
         assert isinstance(await channel.receive(), Hello)
         assert wire.simulator.links[0].peer is None
         await channel.aclose()
@@ -66,7 +67,7 @@ async def test_the_own_certificate_is_shown_where_there_is_one(tmp_path: Path) -
     pki = Pki()
     async with calling(tmp_path, pki) as wire:
         channel = await wire.control_plane.connect(pki.svid(), None)
-        await channel.send(Hello(1, "test", "one"), 2)
+        await channel.send(Hello(1, "test", "one"), PATIENCE)
         await channel.receive()
         assert str(wire.simulator.links[0].peer) == "spiffe://cluster.local/ns/shop/sa/checkout"
         await channel.aclose()
@@ -166,7 +167,7 @@ async def test_a_server_that_speaks_no_tls(tmp_path: Path) -> None:
             Address("127.0.0.1", port),
             wire.control_plane.bundle,
             TrustDomain("cluster.local"),
-            2.0,
+            PATIENCE,
             lambda: datetime.now(UTC),
         )
         with pytest.raises(LinkFailed, match="is it the control plane's port") as caught:
@@ -188,7 +189,7 @@ async def test_a_certificate_that_the_server_refuses_is_noticed_at_the_first_rea
 async def test_garbage_of_the_control_plane_ends_the_link_with_a_reason(tmp_path: Path, garbage: bytes) -> None:
     async with calling(tmp_path, Pki()) as wire:
         channel = await wire.control_plane.connect(None, None)
-        await channel.send(Hello(1, "test", "one"), 2)
+        await channel.send(Hello(1, "test", "one"), PATIENCE)
         await channel.receive()
         stream = wire.simulator.links[0].stream
         assert isinstance(stream, TlsStream)

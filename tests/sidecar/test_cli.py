@@ -9,6 +9,7 @@ import pytest
 
 from sidecar import table
 from sidecar.cli import main
+from tests.support.patience import PATIENCE
 
 REQUIRED = ["--workload", "shop/checkout", "--control-plane", "127.0.0.1:7443", "--bundle", "b", "--token-file", "t"]
 
@@ -82,7 +83,7 @@ def test_a_signal_while_the_program_loads_ends_it_in_order(number: int, tmp_path
         f"sys.meta_path.insert(0, Loading())\nfrom sidecar.cli import main\nmain(['run', *sys.argv[1:]])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, *REQUIRED], cwd=tmp_path, capture_output=True, check=False, timeout=20
+        [sys.executable, "-c", script, *REQUIRED], cwd=tmp_path, capture_output=True, check=False, timeout=PATIENCE
     )
     assert (done.returncode, done.stderr) == (0, b"")
 

@@ -16,6 +16,7 @@ from certs.keys import fingerprint
 from certs.svid import Svid
 from mesh.wire import Certificate
 from sidecar.enrolment import Enrolment, IdentityRefused, Tokens, TokenUnreadable, renewal_due
+from tests.support.patience import PATIENCE
 from tests.support.pki import HOUR, Pki
 from tests.support.simulator import TOKEN, WORKLOAD, Simulator
 
@@ -106,7 +107,8 @@ def test_a_program_that_still_waits_for_standard_input_can_end() -> None:
         "trio.run(main)\n"
     )
     reading, writing = os.pipe()  # nobody writes, and nobody ends it
-    ended = subprocess.run([sys.executable, "-c", program], stdin=reading, capture_output=True, timeout=20, check=False)
+    command = [sys.executable, "-c", program]
+    ended = subprocess.run(command, stdin=reading, capture_output=True, timeout=PATIENCE, check=False)
     os.close(reading)
     os.close(writing)
     assert (ended.returncode, ended.stderr) == (0, b"")

@@ -145,7 +145,7 @@ async def test_a_caller_that_says_nothing_is_let_go() -> None:
     async with serving(Limits(observe_timeout=0.2)) as served:
         stream = await trio.open_tcp_stream("127.0.0.1", served.port)
         async with stream:
-            with trio.fail_after(3):
+            with trio.fail_after(Limits().observe_timeout):
                 assert await stream.receive_some() == b""
 
 

@@ -20,6 +20,7 @@ from attrs import define, field, frozen
 from examples.demo.local_mesh import LocalMesh, Sidecar, open_local_mesh
 from sidecar.cli import main
 from tests.support.namespaces import Network, Pod
+from tests.support.patience import PATIENCE
 
 SIDECAR, APPLICATION, SOMEBODY = 1337, 1000, 1001  # users
 HTTP, TCP, UNDECLARED, DEBUG = 8080, 5432, 7777, 9999  # ports of the server; DEBUG listens on loopback only
@@ -119,7 +120,7 @@ async def open_pods(network: Network, directory: Path) -> AsyncIterator[Pods]:
 async def say(pod: Pod, host: str, port: int, data: bytes = GET, *, uid: int = APPLICATION) -> str:
     """What a user of that pod gets for `data`: the first and the last line of an answer, or how it ended."""
     answer = b""
-    with trio.move_on_after(15) as patience:
+    with trio.move_on_after(PATIENCE) as patience:
         try:
             async with await pod.connect(host, port, uid=uid) as stream:
                 await stream.send_all(data)

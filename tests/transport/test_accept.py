@@ -9,6 +9,7 @@ import pytest
 import trio
 import trio.testing
 
+from tests.support.patience import PATIENCE
 from tests.support.processes import no_descriptor_left
 from transport import CannotAccept, Handler, Places, dial, listen, listen_on_both, serve
 from transport.sockets import PAUSE_SECONDS
@@ -91,7 +92,7 @@ async def test_running_out_of_descriptors_is_a_pause_not_an_end() -> None:
         with no_descriptor_left():
             caller.connect(("127.0.0.1", port))
             await trio.sleep(2.5 * PAUSE_SECONDS)
-        caller.settimeout(5)
+        caller.settimeout(PATIENCE)
         assert await trio.to_thread.run_sync(caller.recv, 4) == b"fine"
         caller.close()
     (error,) = errors  # said once, not at every attempt
