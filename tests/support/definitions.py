@@ -69,5 +69,6 @@ async def _is_ready(api: KubernetesApi, name: str) -> bool:
             raise
         return False
     # What is not established yet was listed of a former one of that name, which the API server still believed in.
-    conditions = {each["type"]: each["status"] for each in definition.get("status", {}).get("conditions", ())}
+    said = definition.get("status", {}).get("conditions") or ()
+    conditions = {each["type"]: each["status"] for each in said}
     return conditions.get("Established") == "True" and DEFINED[name] in {each["name"] for each in known["resources"]}
