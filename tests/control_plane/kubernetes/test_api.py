@@ -1,6 +1,7 @@
 """Requests to an API server over real TLS: what goes out, and what each bad answer becomes."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from control_plane.kubernetes.api import KubernetesApi
 from control_plane.kubernetes.errors import ApiRefused, ApiStrange, ApiUnreachable, KubernetesError
 from control_plane.metrics import Metrics
 from tests.support.api_server import Answer, ApiServer, Asked, api_server
+from tests.support.patience import PATIENCE
 
 FORBIDDEN = {"kind": "Status", "status": "Failure", "reason": "Forbidden", "message": "pods is forbidden", "code": 403}
 
@@ -103,7 +105,7 @@ async def test_who_does_not_answer_in_time_is_away(tmp_path: Path, monkeypatch: 
     over = threading.Event()
 
     def answer(asked: Asked) -> Answer:
-        over.wait(30)
+        over.wait(PATIENCE)
         return 200, {}
 
     monkeypatch.setattr(api_module, "REQUEST_SECONDS", 0.2)
@@ -164,14 +166,17 @@ async def test_without_a_usable_token_nothing_is_sent(server: ApiServer, tmp_pat
 
 async def test_only_so_many_requests_run_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api_module, "REQUESTS", 3)
-    at_once, most, lock, full = 0, 0, threading.Lock(), threading.Semaphore(0)
+    at_once, most, lock, full = 0, 0, threading.Lock(), threading.Event()
 
     def answer(asked: Asked) -> Answer:
         nonlocal at_once, most
         with lock:
             at_once += 1
             most = max(most, at_once)
-        full.acquire(timeout=0.1)
+            if most == 3:
+                full.set()
+        full.wait(PATIENCE)
+        time.sleep(0.05)  # for a fourth
         with lock:
             at_once -= 1
         return 200, {}
