@@ -186,5 +186,5 @@ def _in_thread(path: Path, operators: socket.socket, backend: Backend, metrics: 
     finally:
         token, scope = running[0]
         token.run_sync_soon(scope.cancel)
-        thread.join(10)
+        thread.join(PATIENCE)
         assert not thread.is_alive(), "somebody holds up its end"

@@ -176,7 +176,7 @@ def test_operators_that_stay_give_way_to_one_that_asks(house: AdminHouse) -> Non
     finally:
         for each in crowd:
             each.__exit__(None, None, None)
-    assert house.metrics.gave_way.labels("operators")._value.get() >= 1
+    wait_until(lambda: house.metrics.gave_way.labels("operators")._value.get() >= 1)
 
 
 def test_a_renewed_certificate_of_the_control_plane_is_shown_to_the_next_operator(house: AdminHouse) -> None:

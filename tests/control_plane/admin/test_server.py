@@ -6,6 +6,7 @@ import pwd
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -18,13 +19,14 @@ from control_plane.admin.server import serve
 from control_plane.admin.unix_socket import SocketRefused
 from control_plane.metrics import Metrics
 from tests.support.admin import MAX_CONNECTIONS, AdminHouse
+from tests.support.patience import PATIENCE
 from tests.support.strange_heads import HTTP_2
 
 
 def raw(house: AdminHouse, request: bytes) -> tuple[int, dict[str, object]]:
     """Send bytes as they are; status and JSON of the answer."""
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(10)
+        sock.settimeout(PATIENCE)
         sock.connect(str(house.socket))
         sock.sendall(request)
         answer = b""
@@ -58,7 +60,7 @@ def test_a_foreign_host_is_refused(house: AdminHouse, host: str) -> None:
 @pytest.mark.parametrize("name", HTTP_2)
 def test_http_2_is_not_spoken(house: AdminHouse, name: str) -> None:
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(10)
+        sock.settimeout(PATIENCE)
         sock.connect(str(house.socket))
         sock.sendall(HTTP_2[name])
         sock.shutdown(socket.SHUT_WR)
@@ -125,7 +127,8 @@ def test_an_unknown_path_or_method_is_a_problem_like_any_other(house: AdminHouse
 def test_garbage_costs_its_own_connection_only(house: AdminHouse, client: Client, garbage: bytes) -> None:
     with socket.socket(socket.AF_UNIX) as sock:
         sock.connect(str(house.socket))
-        sock.sendall(garbage)
+        with suppress(ConnectionError):  # cut off, where it was judged before its end had come
+            sock.sendall(garbage)
     assert client.get("/v1/bans") == {"bans": []}
 
 
@@ -149,14 +152,14 @@ def test_another_user_is_shut_out_even_where_the_socket_is_open(house: AdminHous
     script = (
         "import os, socket, sys\n"
         "os.setuid(65534)\n"
-        "s = socket.socket(socket.AF_UNIX); s.settimeout(10); s.connect(sys.argv[1])\n"
+        "s = socket.socket(socket.AF_UNIX); s.settimeout(60); s.connect(sys.argv[1])\n"
         "try:\n"
         "    s.sendall(b'GET /v1/bans HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: close\\r\\n\\r\\n')\n"
         "    data = s.recv(100)\n"
         "except ConnectionError: data = b''\n"
         "sys.exit(len(data))"
     )
-    done = subprocess.run([sys.executable, "-c", script, str(house.socket)], check=False, timeout=30)
+    done = subprocess.run([sys.executable, "-c", script, str(house.socket)], check=False, timeout=60)
     assert done.returncode == 0
 
 
@@ -187,8 +190,9 @@ def test_requests_that_do_not_come_to_their_end_keep_nobody_out(house: AdminHous
             each.sendall(begun)
         with house.client() as client:
             assert client.get("/v1/bans") == {"bans": []}
-        crowd[0].settimeout(10)
-        assert crowd[0].recv(100) == b"", "it has waited longest"
+        crowd[0].settimeout(PATIENCE)
+        with suppress(ConnectionResetError):  # it may have had to give way before anybody read what it said
+            assert crowd[0].recv(100) == b"", "it has waited longest"
     finally:
         for each in crowd:
             each.close()

@@ -107,10 +107,10 @@ def test_a_server_that_does_not_take_the_certificate_is_said_to() -> None:
 
 
 def test_nobody_there_and_no_tls_there_say_what_to_look_at() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        where = HostPort(*listener.getsockname())
-    with pytest.raises(ServerAway, match="tunnel"):
-        TlsDoor(Context(where, PKI.bundle, OPERATOR)).open()
+    with socket.socket() as held:  # and nobody listens
+        held.bind(("127.0.0.1", 0))
+        with pytest.raises(ServerAway, match="tunnel"):
+            _door(HostPort(*held.getsockname())).open()
     plain = b"HTTP/1.1 400 Bad Request\r\n\r\n"
     with _once(lambda sock: sock.sendall(plain)) as where, pytest.raises(ServerAway, match="TLS failed"):
         _door(where).open()

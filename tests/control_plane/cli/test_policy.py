@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from tests.support.admin import policy
+from tests.support.patience import PATIENCE
 
 SHOP = Path(__file__).parents[3] / "examples" / "shop"
 
@@ -126,11 +127,11 @@ def test_wait_reports_when_every_concerned_sidecar_has_acknowledged(admin, house
 
     thread = threading.Thread(target=acknowledge)
     thread.start()
-    answer = admin("policy", "apply", "-f", "-", "--wait", "10", "-o", "json", stdin=written(policy("a")))
+    answer = admin("policy", "apply", "-f", "-", "--wait", str(PATIENCE), "-o", "json", stdin=written(policy("a")))
     thread.join()
     assert answer.exit == 0
     assert (answer.json["enforced"]["on"], answer.json["enforced"]["of"]) == (2, 2)
-    assert answer.json["enforced"]["seconds"] < 10
+    assert answer.json["enforced"]["seconds"] < PATIENCE
 
 
 def test_wait_exits_1_and_names_who_is_missing_when_time_is_over(admin, house):
