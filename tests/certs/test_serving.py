@@ -21,6 +21,7 @@ from certs.svid import Svid
 from certs.tls import client_context, handshake_refusal, server_context, serving_context, verified_peer
 from certs.verify import verify_chain
 from tests.support.handshake import handshake
+from tests.support.patience import PATIENCE
 from tests.support.pki import DAY, HOUR, Pki, key_usage
 
 NAMES = ("doorward-injector.doorward.svc", "doorward-injector.doorward.svc.cluster.local")
@@ -105,7 +106,7 @@ def answering(context: SSL.Context) -> Iterator[int]:
         thread = threading.Thread(target=shake)
         thread.start()
         yield listener.getsockname()[1]
-        thread.join(10)
+        thread.join(PATIENCE)
 
 
 @pytest.mark.parametrize("name", [*NAMES, "doorward-injector.other.svc"])
@@ -114,7 +115,7 @@ def test_a_stock_client_believes_it_by_root_and_name(pki: Pki, name: str) -> Non
     stock.set_alpn_protocols(["h2", "http/1.1"])
     with (
         answering(serving_context(serving(pki), [ALPN])) as port,
-        socket.create_connection(("127.0.0.1", port), 10) as sock,
+        socket.create_connection(("127.0.0.1", port), PATIENCE) as sock,
     ):
         if name not in NAMES:
             with pytest.raises(ssl.SSLCertVerificationError, match="not valid for"):

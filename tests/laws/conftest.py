@@ -112,7 +112,7 @@ class Shop:
 
     async def caller(self) -> PlainStream:
         """The local application of checkout."""
-        return self._keep(await dial("127.0.0.1", self.port, deadline=5))
+        return self._keep(await dial("127.0.0.1", self.port, deadline=PATIENCE))
 
     async def direct(self, workload: str = "shop/checkout") -> TlsStream:
         """Another sidecar, straight at the inbound door."""

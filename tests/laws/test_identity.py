@@ -163,7 +163,7 @@ async def test_law_04_entries_end_by_their_lease_and_by_nothing_else(plane: Plan
 async def test_law_05_only_the_identity_of_the_endpoint_dialled_is_spoken_to_and_nothing_goes_plaintext(
     shop: Shop, pki: Pki
 ) -> None:
-    await shop.open(limits=Limits(handshake_timeout=2.0))
+    await shop.open()
     neighbour = Impostor(pki.svid("shop/payments"), pki.bundle)  # good at another endpoint, not at this one
     port = await shop.enter(application(neighbour))
     wrong = evolve(shop.endpoint(identity=str(pki.id("shop/payments-canary"))), mesh_port=port)
@@ -175,13 +175,16 @@ async def test_law_05_only_the_identity_of_the_endpoint_dialled_is_spoken_to_and
     await eventually(lambda: neighbour.met == 2)
     assert not neighbour.told, "a handshake, and not a byte of the request"
 
-    shop.checkout.learn(endpoints=[evolve(shop.endpoint(), mesh_port=shop.app_port)])  # who would gladly take plaintext
-    assert b'"error": "failed"' in await shop.get("/secret")
+    takes_plaintext = [evolve(shop.endpoint(), mesh_port=shop.app_port)]  # gladly, and waits for more of it
+    hasty = Node.make(pki, "shop/checkout", endpoints=takes_plaintext, limits=Limits(handshake_timeout=0.5))
+    caller = await dial("127.0.0.1", await shop.enter(outbound_door(hasty, "shop/payments")), deadline=PATIENCE)
+    assert b'"error": "failed"' in await said(caller, get("/secret"))
+    caller.abort()
 
     shop.checkout.learn()
     assert b'"no_endpoint"' in await shop.get("/secret"), "unknown in the mesh: refused, never dialled in another way"
     fresh = Node.make(pki, "shop/checkout", ready=False)
-    early = await dial("127.0.0.1", await shop.enter(outbound_door(fresh, "shop/payments")), deadline=5)
+    early = await dial("127.0.0.1", await shop.enter(outbound_door(fresh, "shop/payments")), deadline=PATIENCE)
     assert b'"no_snapshot"' in await said(early, get("/secret"))
     early.abort()
     assert shop.heads == []

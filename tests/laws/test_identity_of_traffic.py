@@ -35,7 +35,7 @@ async def test_law_06_neither_host_nor_sni_nor_the_dialled_port_decides(shop: Sh
     stock = policy(shop.app_port, to={"workload": "stock"})  # and who Host and SNI name, on the real port
     mesh_port = policy(shop.mesh_port)  # and payments on the port that was dialled, a sidecar's
     shop.payments.learn(policies=[claimed, mesh_port, stock])
-    plain = await dial("127.0.0.1", shop.mesh_port, deadline=5)
+    plain = await dial("127.0.0.1", shop.mesh_port, deadline=PATIENCE)
     stream = TlsStream(plain.socket, client_context(pki.svid(), pki.bundle, [ALPN_HTTP]), server_side=False)
     stream.connection.set_tlsext_host_name(b"stock.shop")
     await stream.do_handshake()
@@ -168,7 +168,7 @@ async def test_law_10_a_certificate_renewed_meanwhile_does_not_prolong_a_connect
     await shop.open(protocol="auto", svid=pki.svid("shop/payments", lifetime=HOUR))
     renewed, patient = (pki.svid(workload, lifetime=4 * HOUR) for workload in ("shop/payments", "shop/checkout"))
     context = client_context(patient, pki.bundle, [ALPN_HTTP])
-    in_its_handshake = await dial("127.0.0.1", shop.mesh_port, deadline=5)
+    in_its_handshake = await dial("127.0.0.1", shop.mesh_port, deadline=PATIENCE)
     undecided = await call_with(shop.mesh_port, context)
     await eventually(lambda: shop.payments.proxy.budget.taken == 1 and len(shop.payments.proxy.live) == 1)
     shop.payments.proxy.mesh.replace_svid(renewed)

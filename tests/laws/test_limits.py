@@ -27,6 +27,7 @@ from sidecar.settings import Limits, Outbound, Probe
 from sidecar.view import Mesh
 from tests.laws.conftest import Shop, eventually, get, said
 from tests.support.doors import outbound_door
+from tests.support.patience import PATIENCE
 from tests.support.pki import Pki
 from tests.support.plane import Plane
 from transport import Dialled, PlainStream, SocketTaken, budget, dial, unix_listener
@@ -42,9 +43,9 @@ def nobody_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_law_21_strangers_have_a_budget_of_their_own(shop: Shop, nobody_gives_way: None) -> None:
     await shop.open(limits=Limits(unauthenticated_per_address=2))
-    silent = [await dial("127.0.0.1", shop.mesh_port, deadline=5) for _ in range(2)]
+    silent = [await dial("127.0.0.1", shop.mesh_port, deadline=PATIENCE) for _ in range(2)]
     await eventually(lambda: shop.payments.proxy.budget.taken == 2)
-    one_more = await dial("127.0.0.1", shop.mesh_port, deadline=5)
+    one_more = await dial("127.0.0.1", shop.mesh_port, deadline=PATIENCE)
     assert await said(one_more, b"\x16") == b"<reset>"
     assert shop.payments.counted("refused_total", direction="inbound", reason=Reason.OVER_LIMIT) == 1
     for stream in (*silent, one_more):

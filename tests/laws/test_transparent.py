@@ -13,8 +13,9 @@ from sidecar.proxy import Proxy
 from sidecar.refused import Refused
 from sidecar.settings import Address
 from sidecar.transparent import serve_transparent_inbound, serve_transparent_outbound
-from tests.laws.conftest import policy, said
+from tests.laws.conftest import eventually, policy, said
 from tests.support.doors import Node, endpoint
+from tests.support.patience import PATIENCE
 from tests.support.pki import Pki
 from transport import dial
 
@@ -60,9 +61,9 @@ async def test_law_07_what_was_not_redirected_goes_nowhere(
     await nursery.start(serve, node.proxy)
     for listener in node.proxy.listening:
         host = "::1" if ":" in listener.host else "127.0.0.1"
-        caller = await dial(host, listener.port, deadline=5)
+        caller = await dial(host, listener.port, deadline=PATIENCE)
         assert await said(caller, b"GET / HTTP/1.1\r\n\r\n") in (b"", b"<reset>")
         caller.abort()
-        assert node.written[-1].reason == Reason.NO_ORIGINAL_DESTINATION
-    assert len(node.written) == 2, "IPv4 and IPv6"
+    await eventually(lambda: len(node.written) == 2)  # IPv4 and IPv6
+    assert {each.reason for each in node.written} == {Reason.NO_ORIGINAL_DESTINATION}
     nursery.cancel_scope.cancel()

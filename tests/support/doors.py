@@ -194,7 +194,7 @@ async def call(port: int, svid: Svid | None, bundle: TrustBundle, *, alpn: Seque
 
 async def call_with(port: int, context: SSL.Context) -> TlsStream:
     """Dial a mesh port and shake hands with this context."""
-    plain = await dial("127.0.0.1", port, deadline=5)
+    plain = await dial("127.0.0.1", port, deadline=PATIENCE)
     stream = TlsStream(plain.socket, context, server_side=False)
     try:
         await stream.do_handshake()

@@ -15,6 +15,7 @@ from control_plane.kubernetes.ca_file import CaFile
 from control_plane.kubernetes.errors import ApiUnreachable
 from control_plane.metrics import Metrics
 from tests.support.api_server import Answer, ApiServer, Asked, api_server
+from tests.support.patience import PATIENCE
 
 
 @define(eq=False)
@@ -62,7 +63,7 @@ def rotating(tmp_path: Path) -> Iterator[Rotating]:
 
     def answer(asked: Asked) -> Answer:
         if asked.path == "/slow":
-            blocked.wait(10)
+            blocked.wait(2 * PATIENCE)
         return 200, {}
 
     with ExitStack() as stack:
@@ -116,7 +117,7 @@ async def test_requests_that_are_under_way_go_on_and_what_carried_them_is_closed
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(slow)
-            with trio.fail_after(10):
+            with trio.fail_after(PATIENCE):
                 while not rotating.after.asked:
                     await trio.sleep(0.01)
             rotating.project(rotating.file.read_bytes() + b"# and another one\n")

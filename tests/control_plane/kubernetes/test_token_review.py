@@ -26,6 +26,7 @@ from control_plane.kubernetes.token_review import (
     read_review,
 )
 from tests.support.api_server import Answer, ApiServer, Asked, api_server
+from tests.support.patience import PATIENCE
 from tests.support.reviews import attested, refused
 
 GOOD = attested("shop", "checkout", pod="checkout-1", uid="0f3c")
@@ -137,7 +138,7 @@ def test_whatever_stands_in_a_field_it_vouches_for_this_pod_or_for_none(path: tu
 
 @asynccontextmanager
 async def reviewer(
-    directory: Path, answer: Callable[[Asked], Answer], *, at_once: int = 4, seconds: float = 5.0
+    directory: Path, answer: Callable[[Asked], Answer], *, at_once: int = 4, seconds: float = PATIENCE
 ) -> AsyncIterator[tuple[ApiServer, TokenReviewer]]:
     with api_server(directory, answer) as server:
         async with server.api() as api:
