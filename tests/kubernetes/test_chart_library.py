@@ -122,3 +122,25 @@ def test_the_pod_is_valid_and_only_the_redirection_is_more_than_restricted(tmp_p
 def test_a_native_sidecar_is_refused_where_there_is_none(tmp_path: Path) -> None:
     with pytest.raises(HelmRefused, match=r"doorward-sidecar.nativeSidecar needs Kubernetes 1.29"):
         example(tmp_path, {}, kubernetes="1.28")
+
+
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize(
+    ("settings", "options", "wrong"),
+    [
+        ({}, {"grace": "soon"}, 'terminationGracePeriodSeconds is "soon"'),
+        ({}, {"grace": "10"}, 'terminationGracePeriodSeconds is "10"'),
+        ({}, {"grace": 7.5}, "terminationGracePeriodSeconds is 7.5"),
+        ({}, {"grace": [10]}, "terminationGracePeriodSeconds is [10]"),
+        ({}, {"grace": True}, "terminationGracePeriodSeconds is true"),
+        ({"drainSeconds": None}, {}, "doorward-sidecar.drainSeconds is null"),
+        ({"drainSeconds": "soon"}, {}, "drainSeconds"),
+        ({"drainSeconds": 0}, {}, "drainSeconds"),
+    ],
+)
+def test_seconds_that_are_none_are_refused_and_not_taken_for_the_least(
+    tmp_path: Path, native: bool, settings: Values, options: Values, wrong: str
+) -> None:
+    with pytest.raises(HelmRefused) as refused:
+        example(tmp_path, {"nativeSidecar": native, **settings}, **options)
+    assert wrong in str(refused.value)

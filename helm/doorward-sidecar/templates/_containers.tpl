@@ -113,9 +113,21 @@ failureThreshold: {{ index . 3 }}
 {{/* A classic sidecar is told to end together with the others, and needs 3 s of the pod's grace beside its drain. */}}
 {{- define "doorward-sidecar.drain" -}}
 {{- $settings := index .root.Values "doorward-sidecar" }}
+{{- include "doorward-sidecar.seconds" (list "doorward-sidecar.drainSeconds" $settings.drainSeconds) }}
 {{- $grace := kindIs "invalid" .terminationGracePeriodSeconds | ternary 30 .terminationGracePeriodSeconds }}
+{{- include "doorward-sidecar.seconds" (list "terminationGracePeriodSeconds" $grace) }}
 {{- if $settings.nativeSidecar }}{{ $settings.drainSeconds }}
 {{- else }}{{ max 1 (min $settings.drainSeconds (sub $grace 3)) }}
+{{- end }}
+{{- end }}
+
+{{/* Nothing, where a setting is a whole number: list of its name and value. Arithmetic takes all else for 0. */}}
+{{- define "doorward-sidecar.seconds" -}}
+{{- $value := index . 1 }}
+{{- if not (has (kindOf $value) (list "int" "int64" "float64")) }}
+{{- fail (printf "%s is %s: write seconds, a whole number such as 20" (index . 0) (toJson $value)) }}
+{{- else if ne (float64 $value) (floor $value) }}
+{{- fail (printf "%s is %v: write seconds, a whole number such as 20" (index . 0) $value) }}
 {{- end }}
 {{- end }}
 
