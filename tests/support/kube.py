@@ -16,7 +16,7 @@ Namespaces are unmade at the end with the pods, services and slices in them, so 
 
 import secrets
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,24 +27,19 @@ from attrs import define, field
 from httpcore2._backends.trio import TrioStream
 
 from control_plane.kubernetes.api import KubernetesApi
-from control_plane.kubernetes.errors import ApiRefused, KubernetesError
 from control_plane.metrics import Metrics
 from examples.demo.local_mesh import LocalMesh, Process
 from tests.support.charts import render
 from tests.support.cluster import Cluster
 from tests.support.namespaces import Pod
 from tests.support.patience import PATIENCE
+from tests.support.rights import until_allowed
+from tests.support.unmaking import unmake, unmake_namespace
 
 Object = dict[str, Any]
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 SLICES = "/apis/discovery.k8s.io/v1"
 CONTAINER: Object = {"name": "app", "image": "app"}
-HELD = (
-    "/api/v1/{}/pods",
-    "/api/v1/{}/services",
-    "/apis/apps/v1/{}/deployments",
-    "/apis/discovery.k8s.io/v1/{}/endpointslices",
-)
 
 
 @define
@@ -103,15 +98,8 @@ class Kube:
         return unique
 
     async def unmake_namespace(self, name: str) -> None:
-        """What the namespace controller does after a deletion, for the kinds that tests make."""
-        for path in HELD:
-            with suppress(ApiRefused):
-                await self.api.delete(path.format(f"namespaces/{name}"), gracePeriodSeconds="0")
-        with suppress(ApiRefused):
-            await self.api.delete(f"/api/v1/namespaces/{name}")
-        with suppress(ApiRefused):
-            left = await self.api.get(f"/api/v1/namespaces/{name}")
-            await self.api.replace(f"/api/v1/namespaces/{name}/finalize", {**left, "spec": {"finalizers": []}})
+        """Delete it with what it holds, as the namespace controller would."""
+        await unmake_namespace(self.api, name)
 
     async def service_account(self, namespace: str, name: str) -> Object:
         """A service account."""
@@ -226,11 +214,11 @@ class Kube:
     async def grant(
         self, namespace: str, name: str, *, cluster_rules: Sequence[Object] = (), rules: Sequence[Object] = ()
     ) -> None:
-        """Give a service account those rights, once for each kind."""
+        """Give a service account those rights, once for each kind; it has them when this returns."""
         subjects = [{"kind": "ServiceAccount", "namespace": namespace, "name": name}]
-        for kind, granted, place in (
-            ("ClusterRole", cluster_rules, RBAC),
-            ("Role", rules, f"{RBAC}/namespaces/{namespace}"),
+        for kind, granted, place, within in (
+            ("ClusterRole", cluster_rules, RBAC, ""),
+            ("Role", rules, f"{RBAC}/namespaces/{namespace}", namespace),
         ):
             if granted:
                 metadata = {"name": f"{namespace}-{name}"}
@@ -238,6 +226,7 @@ class Kube:
                 await self.create(f"{place}/{kind.lower()}s", {"metadata": metadata, "rules": list(granted)})
                 binding = {"metadata": metadata, "roleRef": reference, "subjects": subjects}
                 await self.create(f"{place}/{kind.lower()}bindings", binding)
+                await until_allowed(self.api, namespace, name, granted[-1], within=within)
 
     async def control_plane(
         self,
@@ -273,8 +262,7 @@ class Kube:
     async def clean(self) -> None:
         """Delete what this test has made."""
         for path in reversed(self._paths):
-            with suppress(ApiRefused):
-                await self.api.delete(path)
+            await unmake(self.api, path)
         for namespace in self._namespaces:
             await self.unmake_namespace(namespace)
 
@@ -294,5 +282,5 @@ async def open_kube(cluster: Cluster, directory: Path) -> AsyncIterator[Kube]:
         try:
             yield kube
         finally:
-            with trio.CancelScope(shield=True), suppress(KubernetesError):
+            with trio.CancelScope(shield=True):
                 await kube.clean()

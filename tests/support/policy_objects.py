@@ -139,12 +139,13 @@ async def open_shop(cluster: Cluster, kube: Kube, pod: Pod, directory: Path) -> 
         nursery.start_soon(trio.serve_listeners, answer, [await pod.listen(PORT, "127.0.0.1")])
         place = running.place
         inbound, outbound = f"{pod.ipv4}:0=127.0.0.1:{PORT}/http", f"127.0.0.1:0={namespace}/payments:{PORT}"
-        hasty = ("--drain-timeout", "500ms")
+        hasty = ("--drain-timeout", "500ms", "--backoff-max", "1s")
         await mesh.start_sidecar(f"{namespace}/payments", *hasty, inbound=[inbound], place=place)
         checkout = await mesh.start_sidecar(f"{namespace}/checkout", *hasty, outbound=[outbound], place=place)
         try:
             yield Shop(cluster, mesh, namespace, place, checkout, application)
         finally:
             with trio.CancelScope(shield=True):
-                await cluster.kubectl("delete", "-n", namespace, "--all", ",".join(DEFINED))
+                deleted = await cluster.kubectl("delete", "-n", namespace, "--all", ",".join(DEFINED))
+                assert deleted.exit == 0, deleted.err
             nursery.cancel_scope.cancel()

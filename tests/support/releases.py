@@ -5,17 +5,17 @@ There is no kubelet: hooks are left out by --no-hooks, and nobody runs the pods.
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import trio
 from attrs import frozen
 
-from control_plane.kubernetes.errors import ApiRefused
 from tests.support.charts import CHART, render, values_file
 from tests.support.definitions import undefine_policies
 from tests.support.kube import Kube
+from tests.support.unmaking import unmake
 
 WEBHOOK: Final = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/doorward-injector"
 
@@ -67,8 +67,7 @@ class Release:
         done = await self.kube.cluster.helm(*command)
         assert done.exit == 0, done.err
         claim = f"/api/v1/namespaces/{self.namespace}/persistentvolumeclaims/doorward"
-        with suppress(ApiRefused):
-            await self.kube.api.delete(claim)
+        await unmake(self.kube.api, claim)
         await undefine_policies(self.kube.cluster)
 
 
