@@ -14,9 +14,11 @@ from attrs import frozen
 
 from control_plane.kubernetes.errors import ApiRefused
 from examples.demo.local_mesh import PROGRAMS, LocalMesh, Process, http_get, open_local_mesh, wait_until_ready
+from tests.support.injected import until_injected
 from tests.support.kube import Kube, client
 from tests.support.namespaces import Pod
 from tests.support.releases import WEBHOOK, Release, open_release
+from tests.support.rights import until_allowed
 
 SECONDS = 30.0
 SERVICES = ("doorward", "doorward-injector")
@@ -68,6 +70,9 @@ async def running(kube: Kube, place: Pod, short_directory: Path, tmp_path: Path)
     async with open_release(kube, tmp_path) as release, open_local_mesh(short_directory) as mesh:
         await release.apply("install", VALUES)
         objects = await release.live(release.rendered(VALUES))
+        for kind, within in (("ClusterRole", ""), ("Role", release.namespace)):
+            rule = objects[f"{kind}/doorward"]["rules"][-1]
+            await until_allowed(kube.api, release.namespace, "doorward", rule, within=within)
         (container,) = objects["Deployment/doorward"]["spec"]["template"]["spec"]["containers"]
         config = tmp_path / "injector.yaml"
         config.write_text(objects["ConfigMap/doorward-injector"]["data"]["injector.yaml"])
@@ -166,7 +171,7 @@ async def test_the_check_before_an_uninstall_names_the_pods_with_sidecars(runnin
     check = [str(PROGRAMS / "doorward"), *command, *server, "--kubernetes-token-file", str(token)]
     assert (await running.place.run(check)).exit == 0
     shop = await kube.namespace("shop", inject=True)
-    await running.until(WEBHOOK, lambda found: found["webhooks"][0]["clientConfig"].get("caBundle"))
+    await until_injected(kube, shop)
     await kube.pod(shop, "web", ips=["10.77.0.99"])
     found = await running.place.run(check)
     assert found.exit == 1

@@ -17,6 +17,7 @@ import trio
 from attrs import define
 
 from control_plane.injector.registration import PATH
+from control_plane.kubernetes.errors import ApiRefused
 from examples.demo.local_mesh import LocalMesh, Result, json_lines, open_local_mesh
 from tests.support.charts import Rendered, render
 from tests.support.cluster import Cluster
@@ -134,5 +135,25 @@ async def open_injected(
         await injected.start(*options)
         if registered:
             await injected.register()
-            await injected.until_registered()
+            await until_injected(kube, await kube.namespace("probe", inject=True))
         yield injected
+
+
+async def until_injected(kube: Kube, namespace: str) -> None:
+    """Return when pods of that namespace get sidecars: API servers go by copies of what is registered and labelled.
+
+    No pod is created, but the webhook is asked.
+    """
+    with trio.fail_after(SECONDS):
+        while not await _is_injected(kube, namespace):
+            await trio.sleep(0.02)
+
+
+async def _is_injected(kube: Kube, namespace: str) -> bool:
+    try:
+        pod = await kube.api.create(f"/api/v1/namespaces/{namespace}/pods", pod_of("probe"), dryRun="All")
+    except ApiRefused as refused:
+        if "failed calling webhook" not in refused.message:
+            raise
+        return False
+    return "initContainers" in pod["spec"]
