@@ -52,7 +52,7 @@ async def test_what_kubectl_applies_is_enforced_by_a_running_sidecar_and_what_it
     assert found["status"]["sidecars"] == {"enforced": 1, "concerned": 1}
     assert condition(found["status"], "Accepted") == "True Accepted"
 
-    stored = await shop.stored()
+    stored = await shop.until_stored(lambda stored: len(stored) == 3)
     assert {each["owner"] for each in stored.values()} == {"cluster"}
     assert stored[NAME]["number"] == found["status"]["number"]
     revisions = await shop.revisions()
@@ -123,7 +123,7 @@ async def test_an_object_nested_deeper_than_anybody_reads_costs_only_itself(shop
 
 async def test_a_policy_of_the_command_is_handed_over_without_a_gap(shop: Shop) -> None:
     applied = await shop.mesh.doorward(
-        "policy", "apply", "-f", "-", stdin=yaml.safe_dump(allow(shop.namespace)).encode()
+        "policy", "apply", "-f", "-", "--wait", "30s", stdin=yaml.safe_dump(allow(shop.namespace)).encode()
     )
     assert applied.exit == 0, applied.err
     release = ("policy", "release", "AllowPolicy", f"{shop.namespace}/{NAME}")
@@ -143,7 +143,7 @@ async def test_a_policy_of_the_command_is_handed_over_without_a_gap(shop: Shop) 
             while True:
                 statuses.add(await shop.call())
 
-        released = await shop.mesh.doorward(*release, "--wait", "20")
+        released = await shop.mesh.doorward(*release, "--wait", "30")
         await shop.until_enforced()
         nursery.cancel_scope.cancel()
     assert (released.exit, statuses) == (0, {200}), released
@@ -156,6 +156,7 @@ async def test_a_policy_of_the_command_is_handed_over_without_a_gap(shop: Shop) 
 async def test_a_restarted_control_plane_neither_loses_nor_repeats_and_catches_up(shop: Shop) -> None:
     await shop.apply(allow(shop.namespace), allow(shop.namespace, "second"))
     await shop.until_enforced()
+    await shop.until_enforced("second")
     before = await shop.stored()
     assert shop.mesh.control_plane is not None
     await shop.mesh.control_plane.stop()
