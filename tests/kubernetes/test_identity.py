@@ -226,13 +226,12 @@ async def test_the_token_of_a_deleted_pod_buys_nothing_even_where_another_has_it
 async def test_a_token_of_another_service_account_than_asked_for_buys_nothing(shop: Shop) -> None:
     checkout, payments = await shop.pod("checkout-1"), await shop.pod("payments-1", "payments")
     token = await shop.token(payments, "payments")
-    sidecar = shop.sidecar(token, "checkout")
-    await sidecar.until_said("token_for_other_workload")
-    assert (await sidecar.ready())[0] == 503
-    await sidecar.process.stop()  # it would try again, and be counted
     await shop.refused("token_for_other_workload", token, shop.identity("checkout"))
     linked = await shop.svid(await shop.token(checkout))
     await shop.refused("token_for_other_workload", token, svid=linked)
+    sidecar = shop.sidecar(token, "checkout")  # at last: it tries again and again, and each time is counted
+    await sidecar.until_said("token_for_other_workload")
+    assert (await sidecar.ready())[0] == 503
     assert [ground["service_account"] for ground in await shop.grounds()] == [f"{shop.namespace}/checkout"]
 
 
@@ -270,7 +269,7 @@ async def test_a_rotated_token_is_read_anew_at_the_next_renewal(kube: Kube, plac
         while (await shop.grounds())[-1]["pod"] != "checkout-2":
             await trio.sleep(0.1)
     assert {ground["method"] for ground in await shop.grounds()} == {"kubernetes"}
-    assert (await sidecar.ready())[0] == 200
+    await sidecar.until_ready()
 
 
 async def test_a_deleted_service_account_is_renewed_no_more_and_its_certificate_ends_in_its_time(
