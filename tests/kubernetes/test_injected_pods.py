@@ -60,8 +60,8 @@ PAYMENTS: Final = pod(
     "payments",
     command=["python3", "-c", WEB],
     ports=[{"name": "http", "containerPort": HTTP}],
-    livenessProbe={"httpGet": {"path": "/healthz", "port": "http"}, "timeoutSeconds": 5},
-    readinessProbe={"tcpSocket": {"port": HTTP}, "timeoutSeconds": 5},
+    livenessProbe={"httpGet": {"path": "/healthz", "port": "http"}, "timeoutSeconds": 30},
+    readinessProbe={"tcpSocket": {"port": HTTP}, "timeoutSeconds": 30},
 )
 CHECKOUT: Final = pod("checkout", command=["sleep", "infinity"])
 
