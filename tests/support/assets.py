@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.support.go import go_for
-from tests.support.kept import KEPT, CannotMake, keep
+from tests.support.kept import KEPT, CannotMake, keep, make_place
 
 ROOT = Path(__file__).parents[2]
 MODULE = ROOT / "tests" / "kubernetes" / "assets"
@@ -31,6 +31,7 @@ def asset(name: str) -> Path:
 
 def build(say: Callable[[str], None] = print) -> None:
     """Build what is missing. Raises CannotMake."""
+    make_place()
     kubernetes, helm = _kubernetes(), _helm()
     missing = [name for name in PROGRAMS if not (kubernetes / name).exists()]
     if missing and kubernetes.parent != KEPT:
