@@ -20,7 +20,7 @@ async def demo(console: Console, *, once: bool) -> int:
     """Play the scenario; without `once`, stay up until a signal comes. Returns the exit code."""
     began = trio.current_time()
     with tempfile.TemporaryDirectory(prefix="doorward-demo-") as directory:
-        client = httpx2.AsyncClient(timeout=10, trust_env=False)
+        client = httpx2.AsyncClient(timeout=scenario.SECONDS, trust_env=False)
         async with client, open_local_mesh(Path(directory)) as mesh:
             shop = scenario.Shop(mesh, console, client)
             await scenario.run(shop)

@@ -41,11 +41,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def _call(self, name: str, path: str, body: bytes) -> tuple[int, dict[str, object]]:
         address = urlsplit(self.upstreams[name])
-        connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=10)
+        connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=30)
         try:
             connection.request("POST", path, body, {"content-type": "application/json"})
             response = connection.getresponse()
             return response.status, {"workload": self.name, "got": json.loads(response.read())}
+        except (OSError, http.client.HTTPException) as error:  # such as an answer that a change of policy cut off
+            return 502, {"workload": self.name, "failed": str(error)}
         finally:
             connection.close()
 

@@ -12,7 +12,7 @@ import trio
 
 from examples.demo.local_mesh import Sidecar, json_lines, open_local_mesh, wait_for, wait_until_ready
 from examples.demo.ports import free_port
-from tests.support.applications import Application, serving
+from tests.support.applications import Application, exchange, serving
 
 
 async def test_what_is_started_while_a_sidecar_starts_ends_with_the_mesh(short_directory: Path) -> None:
@@ -72,6 +72,25 @@ async def test_who_lets_a_question_go_is_asked_again_until_it_is_ready(short_dir
     async with open_local_mesh(short_directory) as mesh, serving(answer) as application:
         await wait_until_ready(mesh.start("sleep", ["sleep", "60"]), f"127.0.0.1:{application.port}")
     assert application.connections == 3
+
+
+async def test_a_workload_whose_call_is_cut_off_answers_all_the_same(short_directory: Path) -> None:
+    """As a change of policy does that comes in the middle of an answer."""
+
+    async def cut(application: Application, stream: trio.SocketStream) -> None:
+        await stream.receive_some(65536)
+        await stream.send_all(b"HTTP/1.1 201 Created\r\nContent-Length: 100\r\n\r\n{")
+
+    async with open_local_mesh(short_directory) as mesh, serving(cut) as payments:
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            command = [sys.executable, "-m", "examples.demo.workload", "--name", "checkout"]
+            command += [f"--fd={listening.fileno()}", f"--upstream=payments=http://127.0.0.1:{payments.port}"]
+            mesh.start("checkout", command, pass_fds=[listening.fileno()])
+            address = f"127.0.0.1:{listening.getsockname()[1]}"
+        head = (
+            "POST /call/payments/charges HTTP/1.1\r\nHost: checkout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+        )
+        assert (await exchange(address, head.encode())).startswith(b"HTTP/1.1 502 ")
 
 
 def test_a_line_that_is_half_written_is_not_read(tmp_path: Path) -> None:
