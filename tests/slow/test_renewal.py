@@ -1,4 +1,4 @@
-"""Certificates that live ten seconds, under load for a minute: everybody renews many times, and no call notices."""
+"""Certificates that live twenty seconds, under load for a minute: everybody renews often, and no call notices."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -9,17 +9,19 @@ import trio
 from examples.demo.local_mesh import LocalMesh, Sidecar, http_get, open_local_mesh
 from tests.support.applications import Application, connect, echoing, exchange, get, serving
 from tests.support.load import loading
+from tests.support.patience import PATIENCE
 from tests.support.policies import allow
 from tests.support.processes import logged
 
 SECONDS = 60
-TRICKLE = 25  # seconds that one response takes, more than two certificates live
+LIFETIME = 20  # of a certificate: for half of it a machine may stand still, also its disk, before a renewal is too late
+TRICKLE = 2 * LIFETIME + 5  # seconds that one response takes, more than two certificates live
 
 
 async def test_renewals_under_load_cost_no_call_and_no_connection(short_directory: Path) -> None:
     async with AsyncExitStack() as stack:
         mesh = await stack.enter_async_context(open_local_mesh(short_directory))
-        await mesh.start_control_plane("--certificate-lifetime", "10s")
+        await mesh.start_control_plane("--certificate-lifetime", f"{LIFETIME}s")
         payments, ledger, checkout = await _three(mesh, stack)
         door, stream_door = checkout.outbound["shop/payments:8080"], checkout.outbound["shop/ledger:5432"]
         async with (
@@ -36,7 +38,7 @@ async def test_renewals_under_load_cost_no_call_and_no_connection(short_director
         assert len(echoed) > SECONDS
         for sidecar in (payments, ledger, checkout):
             serials = {line["serial"] for line in logged(sidecar, "certificate")}
-            assert len(serials) >= 6, sidecar.name  # about twelve
+            assert len(serials) >= 5, sidecar.name  # about seven
             assert (await http_get(sidecar.observe, "/ready"))[0] == 200
             assert '"level":"warning","event":"renewal failed' not in sidecar.log.read_text()
 
@@ -69,7 +71,7 @@ async def _answering_or_trickling(application: Application, stream: trio.SocketS
 
 
 async def _trickle(door: str) -> None:
-    answer = await exchange(door, get("/trickle"), seconds=SECONDS)
+    answer = await exchange(door, get("/trickle"), seconds=SECONDS + PATIENCE)
     assert answer.endswith(b"\r\n\r\n" + b"." * TRICKLE), answer
 
 
