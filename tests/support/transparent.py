@@ -7,6 +7,7 @@
 `client` holds shop/checkout, `server` shop/payments, `outside` nothing of the mesh.
 """
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, redirect_stdout
 from functools import partial
@@ -17,7 +18,7 @@ import pytest
 import trio
 from attrs import define, field, frozen
 
-from examples.demo.local_mesh import LocalMesh, Sidecar, open_local_mesh
+from examples.demo.local_mesh import LocalMesh, Sidecar, http_get, open_local_mesh
 from sidecar.cli import main
 from tests.support.namespaces import Network, Pod
 from tests.support.patience import PATIENCE
@@ -112,9 +113,20 @@ async def open_pods(network: Network, directory: Path) -> AsyncIterator[Pods]:
         checkout = await start_transparent(mesh, client, "shop/checkout")
         pods = Pods(network, mesh, client, server, outside, checkout, payments)
         await pods.apply(POLICIES)
+        await introduced(checkout, server.ipv4, server.ipv6)
         await _start_applications(pods, applications)
         yield pods
         applications.cancel_scope.cancel()
+
+
+async def introduced(sidecar: Sidecar, *addresses: str) -> None:
+    """Return once the sidecar knows endpoints at these addresses: who announces one proves it later."""
+    with trio.fail_after(PATIENCE):
+        while True:
+            _, config = await http_get(sidecar.observe, "/config", sidecar.place)
+            if set(addresses) <= {each["address"] for each in json.loads(config)["snapshot"]["endpoints"]}:
+                return
+            await trio.sleep(0.02)
 
 
 async def say(pod: Pod, host: str, port: int, data: bytes = GET, *, uid: int = APPLICATION) -> str:
