@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -29,12 +30,14 @@ def running_postgresql() -> Iterator[sa.URL]:
             shutil.chown(directory, "postgres", "postgres")
         initialise = [initdb, "-D", f"{directory}/data", "-A", "trust", "-U", "doorward", "--no-sync"]
         subprocess.run(initialise, check=True, stdout=subprocess.DEVNULL, **somebody)
-        command = [postgres, "-D", f"{directory}/data", "-h", "", "-k", directory, "-F"]
+        # Its own workers come to template1 too, and a database is copied from it only where nobody else is there.
+        quiet = ["-F", "-c", "autovacuum=off"]
+        command = [postgres, "-D", f"{directory}/data", "-h", "", "-k", directory, *quiet]
         with subprocess.Popen(command, stderr=subprocess.DEVNULL, **somebody) as server:
             try:
                 yield _reached(sa.make_url(f"postgresql+psycopg://doorward@/postgres?host={directory}"))
             finally:
-                server.terminate()
+                server.send_signal(signal.SIGINT)  # its SIGTERM would wait for whoever a failed test left connected
 
 
 def new_database(server: sa.URL) -> str:
