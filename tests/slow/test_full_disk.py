@@ -9,6 +9,7 @@ from examples.demo.local_mesh import PROGRAMS, LocalMesh, Place, Process, http_g
 from tests.support.applications import answering, serving
 from tests.support.disks import small_disk
 from tests.support.load import loading
+from tests.support.patience import PATIENCE
 from tests.support.policies import allow, allow_policy
 from tests.support.processes import logged
 
@@ -95,7 +96,7 @@ async def test_a_sidecar_whose_access_log_has_no_room_goes_on_without_it(mesh: L
             lost = LOST.search(metrics)
             assert lost is not None
             assert float(lost[1]) > 0
-            assert await sidecar.stop() == 0
+            assert await sidecar.stop(within=PATIENCE) == 0
 
 
 def _start_sidecar(mesh: LocalMesh, token: str, *options: str) -> Process:

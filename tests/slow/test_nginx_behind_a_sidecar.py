@@ -8,6 +8,7 @@ import trio
 from examples.demo.local_mesh import LocalMesh, wait_for
 from examples.demo.ports import free_port
 from tests.support.applications import connect
+from tests.support.patience import PATIENCE
 from tests.support.policies import allow
 from tests.support.smuggling import BODIES
 from tests.support.stock import accepting, program
@@ -54,7 +55,7 @@ async def start(mesh: LocalMesh) -> tuple[int, Path]:
 
 async def ask(address: str, request: bytes) -> None:
     """Send the bytes and an end, and hear everything."""
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE):
         async with await connect(address) as stream:
             with suppress(trio.BrokenResourceError):
                 await stream.send_all(request)
