@@ -15,7 +15,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from control_plane.store import pruning, set_hash, shares
-from control_plane.store.chain import digest
+from control_plane.store.chain import digest, told
 from control_plane.store.database import Transaction
 from control_plane.store.errors import AuditBroken
 from control_plane.store.records import AuditEntry
@@ -72,7 +72,7 @@ def read(tx: Transaction, after: int, limit: int) -> tuple[AuditEntry, ...]:
 def verify(tx: Transaction) -> int:
     """Walk the chain from its beginning to its end and say how many entries were written. Raises AuditBroken."""
     seq, previous, missing = 0, GENESIS, 0
-    told: dict[str, Any] = {"in_all": 0, "gaps": set_hash.digest(set_hash.text(set_hash.EMPTY))}
+    said: dict[str, Any] = {"in_all": 0, "gaps": set_hash.digest(set_hash.text(set_hash.EMPTY))}
     gaps = _Gaps(tx)
     for row in _walk(tx):
         if (gap := gaps.at(seq + 1)) is not None:
@@ -85,9 +85,11 @@ def verify(tx: Transaction) -> int:
         if row.hash != digest(row.seq, row.time, row.actor, row.event, row.detail, row.previous):
             raise AuditBroken(f"audit entry {seq} is not what was written", seq=seq)
         previous = row.hash
-        told = json.loads(row.detail) if row.event == pruning.PRUNED else told
+        said = told(row.detail) if row.event == pruning.PRUNED else said
+        if not said:
+            raise AuditBroken(f"audit entry {seq} does not say what was pruned", seq=seq)
     _check_end(tx, seq, previous)
-    _check_pruned(tx, seq, missing, told)
+    _check_pruned(tx, seq, missing, said)
     return seq
 
 
@@ -102,12 +104,11 @@ def _check_end(tx: Transaction, seq: int, previous: str) -> None:
         raise AuditBroken(f"the audit log ends at entry {seq}, not at {end.audit_seq}", seq=min(seq, end.audit_seq) + 1)
 
 
-def _check_pruned(tx: Transaction, seq: int, missing: int, told: Mapping[str, Any]) -> None:
-    """`told` is what the last pruning said."""
-    if missing != told["in_all"]:
-        said = f"the log says that {told['in_all']} were pruned"
-        raise AuditBroken(f"{missing} audit entries are gone, and {said}", seq=seq)
-    if pruning.gaps_hash(tx) != told["gaps"]:
+def _check_pruned(tx: Transaction, seq: int, missing: int, said: Mapping[str, Any]) -> None:
+    """`said` is what the last pruning says."""
+    if missing != (claimed := said.get("in_all")):
+        raise AuditBroken(f"{missing} audit entries are gone, and the log says that {claimed} were pruned", seq=seq)
+    if pruning.gaps_hash(tx) != said.get("gaps"):
         raise AuditBroken("what bridges the pruned audit entries is not what pruning left there", seq=seq)
 
 
@@ -141,4 +142,4 @@ def _rows(tx: Transaction, after: int | None, limit: int) -> list[sa.Row[Any]]:
 
 
 def _entry(row: sa.Row[Any]) -> AuditEntry:
-    return AuditEntry(row.seq, row.time, row.actor, row.event, json.loads(row.detail), row.previous, row.hash)
+    return AuditEntry(row.seq, row.time, row.actor, row.event, told(row.detail), row.previous, row.hash)

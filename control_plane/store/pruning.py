@@ -9,7 +9,6 @@ say that nothing else is missing, that what stands before a gap is what was writ
 those that were stored.
 """
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any, Final
@@ -18,7 +17,7 @@ import sqlalchemy as sa
 from attrs import asdict, evolve, frozen
 
 from control_plane.store import set_hash, shares
-from control_plane.store.chain import digest
+from control_plane.store.chain import digest, told
 from control_plane.store.database import Transaction
 from control_plane.store.schema import audit, audit_gaps, house, policies
 
@@ -120,8 +119,8 @@ def _last_state(tx: Transaction) -> int:
     if not end.audit_pruned:
         return set_hash.EMPTY
     query = sa.select(audit.c.detail).where(audit.c.event == PRUNED).order_by(audit.c.seq.desc()).limit(1)
-    told = tx.connection.execute(query).scalar()
-    ours = told is not None and json.loads(told).get("gaps") == set_hash.digest(end.gaps_state)
+    said = tx.connection.execute(query).scalar()
+    ours = said is not None and told(said).get("gaps") == set_hash.digest(end.gaps_state)
     return int(end.gaps_state, 16) if ours else set_hash.BROKEN
 
 
@@ -159,13 +158,14 @@ def _last_words(tx: Transaction, namespace: str, gone: Iterable[sa.Row[Any]]) ->
 
 
 def _words(row: sa.Row[Any]) -> Iterator[dict[str, Any]]:
-    detail = json.loads(row.detail)
-    if row.event == PRUNED:
-        yield from detail["policies"]
-    elif row.event == "policies.changed":
-        for step in detail["changes"]:
-            if "sha256" in step:
-                yield {"policy": step["policy"], "sha256": step["sha256"], "number": detail["number"]}
+    """What was tampered with may say anything: its gap does not fit the chain, so that nobody is deceived."""
+    said = told(row.detail)
+    steps = said.get({PRUNED: "policies", "policies.changed": "changes"}.get(row.event, ""))
+    for step in steps if isinstance(steps, list) else ():
+        if isinstance(step, dict) and isinstance(step.get("policy"), str) and "sha256" in step:
+            number = (step if row.event == PRUNED else said).get("number")
+            if isinstance(number, int):
+                yield {"policy": step["policy"], "sha256": step["sha256"], "number": number}
 
 
 def _gaps(tx: Transaction, query: sa.Select[Any]) -> list[Gap]:

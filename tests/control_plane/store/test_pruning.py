@@ -117,6 +117,44 @@ def test_what_stands_before_a_gap_cannot_be_rewritten_with_the_gap(
         store.verify_audit()
 
 
+@pytest.mark.parametrize(
+    ("detail", "with_its_hash"),
+    [("no JSON", False), ("[]", True), ('{"policies": [{}, 7], "gaps": 7}', False)],
+)
+def test_what_pruning_said_can_be_damaged_and_is_named_and_writes_go_on(
+    kept: Callable[[Retention], Store], path: Path, detail: str, with_its_hash: bool
+) -> None:
+    store = kept(SMALL)
+    for generation in range(20):
+        put(store, "loud", generation)
+    entry = [each for each in store.audit() if each.event == "audit.pruned"][-1]
+    own = digest(entry.seq, entry.time, entry.actor, entry.event, detail, entry.previous)
+    hashed = own if with_its_hash else entry.hash
+    by_hand(path, "UPDATE audit SET detail = ?, hash = ? WHERE seq = ?", detail, hashed, entry.seq)
+    put(store, "loud", 20)
+    assert entry.seq in {each.seq for each in store.audit()}
+    with pytest.raises(AuditBroken, match=f"audit entry {entry.seq} "):
+        store.verify_audit()
+    for generation in range(21, 50):
+        put(store, "loud", generation)
+    assert entry.seq not in {each.seq for each in store.audit()}
+    with pytest.raises(AuditBroken):
+        store.verify_audit()
+
+
+def test_what_a_change_said_can_be_damaged_and_writes_go_on(kept: Callable[[Retention], Store], path: Path) -> None:
+    store = kept(SMALL)
+    for generation in range(5):
+        put(store, "loud", generation)
+    entry = [each for each in store.audit() if each.event == "policies.changed"][1]
+    by_hand(path, "UPDATE audit SET detail = 'no JSON' WHERE seq = ?", entry.seq)
+    for generation in range(5, 24):
+        put(store, "loud", generation)
+    assert entry.seq not in {each.seq for each in store.audit()}
+    with pytest.raises(AuditBroken):
+        store.verify_audit()
+
+
 def test_many_namespaces_leave_operators_half_of_the_log(kept: Callable[[Retention], Store]) -> None:
     store = kept(Retention(audit_bytes=MIB // 32))
     for number in range(20):
