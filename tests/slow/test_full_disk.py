@@ -23,7 +23,7 @@ async def test_a_control_plane_on_a_full_disk_refuses_changes_goes_on_and_recove
         disk = stack.enter_context(small_disk(short_directory / "state"))
         application = await stack.enter_async_context(serving(answering))
         mesh = await stack.enter_async_context(open_local_mesh(short_directory))
-        await mesh.start_control_plane()
+        await mesh.start_control_plane("--lease-lifetime", "10m")  # no lease is renewed while the disk is full
         inbound = [f"127.0.0.1:0=127.0.0.1:{application.port}/http,port=8080"]
         await mesh.start_sidecar("shop/payments", inbound=inbound)
         checkout = await mesh.start_sidecar("shop/checkout", outbound=["127.0.0.1:0=shop/payments:8080"])
