@@ -59,7 +59,7 @@ class Watched(Generic[T]):
     _now: dict[Key, T] = field(init=False, factory=dict)
     _version: str = field(init=False, default="")
     """The resourceVersion from which to watch; "" where a list has to come first."""
-    _trouble: str = field(init=False, default="")
+    _trouble: KubernetesError | None = field(init=False, default=None)
     _backoff: Backoff = field(init=False, default=Factory(lambda: Backoff(*BACKOFF_SECONDS)))
 
     @property
@@ -170,14 +170,17 @@ class Watched(Generic[T]):
 
     def _say(self, error: KubernetesError) -> None:
         """Once for each trouble; that nobody answers is said by the contact, for all kinds together."""
-        if str(error) != self._trouble and not isinstance(error, ApiUnreachable):
+        away = isinstance(error, ApiUnreachable)
+        if isinstance(self._trouble, ApiUnreachable) and not away:
+            self._backoff.reset()  # it has come back, and is ready in a moment
+        if not away and str(error) != str(self._trouble):
             log.warning("the cluster's objects cannot be watched", extra=fields(kind=self.kind, reason=str(error)))
-        self._trouble = str(error)
+        self._trouble = error
 
     def _well(self) -> None:
         if self._trouble:
             log.info("the cluster's objects are watched again", extra=fields(kind=self.kind))
-        self._trouble = ""
+        self._trouble = None
 
 
 def _key(item: dict[str, Any]) -> Key:

@@ -13,7 +13,7 @@ from attrs import Factory, define
 
 from control_plane.kubernetes.api import KubernetesApi
 from control_plane.kubernetes.contact import Contact
-from control_plane.kubernetes.errors import ApiUnreachable
+from control_plane.kubernetes.errors import ApiRefused, ApiUnreachable
 from control_plane.kubernetes.watching import BACKOFF_SECONDS, Watched
 from control_plane.metrics import Metrics
 from tests.support.api_server import Answer, ApiServer, Asked, api_server
@@ -218,6 +218,8 @@ class Events:
 class TenMinutesAway:
     """As much of a KubernetesApi as a watch needs. `asked` is when it was looked for."""
 
+    refusals: int = 0
+    """How often it has to be asked once it is back until it has made ready what is asked for."""
     contact: Contact = Factory(lambda: Contact(Metrics()))
     asked: list[float] = Factory(list)
 
@@ -234,12 +236,16 @@ class TenMinutesAway:
         self.asked.append(trio.current_time())
         if LEAVES <= trio.current_time() < RETURNS:
             raise ApiUnreachable("nobody there")
+        if trio.current_time() >= RETURNS and self.refusals:
+            self.refusals -= 1
+            raise ApiRefused(429, "TooManyRequests", "storage is (re)initializing")
 
 
+@pytest.mark.parametrize("refusals", [0, 3])
 async def test_ten_minutes_without_an_api_server_change_nothing_and_are_made_up_for_soon(
-    autojump_clock: trio.testing.MockClock,
+    autojump_clock: trio.testing.MockClock, refusals: int
 ) -> None:
-    api = TenMinutesAway()
+    api = TenMinutesAway(refusals)
     watched = Watched(cast("KubernetesApi", api), "/api/v1/things", value)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watched.run)
@@ -247,7 +253,7 @@ async def test_ten_minutes_without_an_api_server_change_nothing_and_are_made_up_
         assert (watched.objects, watched.synced, watched.changed.count) == ({("shop", "a"): 1}, True, 1)
         await watched.changed.wait()
         assert watched.objects == {("shop", "a"): 2}
-        assert trio.current_time() <= RETURNS + BACKOFF_SECONDS[1]
+        assert trio.current_time() <= RETURNS + BACKOFF_SECONDS[1] + BACKOFF_SECONDS[0] * (2**refusals - 1)
         nursery.cancel_scope.cancel()
     attempts = len([each for each in api.asked if LEAVES < each < RETURNS])
     assert 600 / BACKOFF_SECONDS[1] <= attempts <= 2 * 600 / BACKOFF_SECONDS[1] + 10
