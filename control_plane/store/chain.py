@@ -16,6 +16,6 @@ def told(detail: str) -> dict[str, Any]:
     """What an entry tells: nothing, where that is no JSON object, as only who tampers with one leaves it."""
     try:
         found = json.loads(detail)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -119,7 +119,8 @@ def test_what_stands_before_a_gap_cannot_be_rewritten_with_the_gap(
 
 @pytest.mark.parametrize(
     ("detail", "with_its_hash"),
-    [("no JSON", False), ("[]", True), ('{"policies": [{}, 7], "gaps": 7}', False)],
+    [("no JSON", False), ("[" * 2000, False), ("[]", True), ('{"policies": [{}, 7], "gaps": 7}', False)],
+    ids=["text", "deep", "list", "strange"],
 )
 def test_what_pruning_said_can_be_damaged_and_is_named_and_writes_go_on(
     kept: Callable[[Retention], Store], path: Path, detail: str, with_its_hash: bool
