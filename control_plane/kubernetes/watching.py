@@ -59,7 +59,9 @@ class Watched(Generic[T]):
     _now: dict[Key, T] = field(init=False, factory=dict)
     _version: str = field(init=False, default="")
     """The resourceVersion from which to watch; "" where a list has to come first."""
-    _trouble: KubernetesError | None = field(init=False, default=None)
+    _trouble: str = field(init=False, default="")
+    _away: bool = field(init=False, default=False)
+    """Whether the API server was away, and has refused nothing since."""
     _backoff: Backoff = field(init=False, default=Factory(lambda: Backoff(*BACKOFF_SECONDS)))
 
     @property
@@ -87,6 +89,7 @@ class Watched(Generic[T]):
         except ApiRefused as error:
             if error.status == GONE:
                 self._version = ""
+                self._come_back()
             else:
                 self._say(error)
         except ApiStrange as error:  # what came before it may be wrong too
@@ -170,17 +173,24 @@ class Watched(Generic[T]):
 
     def _say(self, error: KubernetesError) -> None:
         """Once for each trouble; that nobody answers is said by the contact, for all kinds together."""
-        away = isinstance(error, ApiUnreachable)
-        if isinstance(self._trouble, ApiUnreachable) and not away:
-            self._backoff.reset()  # it has come back, and is ready in a moment
-        if not away and str(error) != str(self._trouble):
-            log.warning("the cluster's objects cannot be watched", extra=fields(kind=self.kind, reason=str(error)))
-        self._trouble = error
+        if isinstance(error, ApiUnreachable):
+            self._away = True
+        else:
+            self._come_back()
+            if str(error) != self._trouble:
+                log.warning("the cluster's objects cannot be watched", extra=fields(kind=self.kind, reason=str(error)))
+        self._trouble = str(error)
+
+    def _come_back(self) -> None:
+        """Begin the backoff anew where the API server answers again: what it refuses it is ready for in a moment."""
+        if self._away:
+            self._backoff.reset()
+        self._away = False
 
     def _well(self) -> None:
         if self._trouble:
             log.info("the cluster's objects are watched again", extra=fields(kind=self.kind))
-        self._trouble = None
+        self._trouble = ""
 
 
 def _key(item: dict[str, Any]) -> Key:

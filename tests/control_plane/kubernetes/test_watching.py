@@ -218,8 +218,8 @@ class Events:
 class TenMinutesAway:
     """As much of a KubernetesApi as a watch needs. `asked` is when it was looked for."""
 
-    refusals: int = 0
-    """How often it has to be asked once it is back until it has made ready what is asked for."""
+    refusals: list[ApiRefused] = Factory(list)
+    """What it answers a watch once it is back, until it is ready for one."""
     contact: Contact = Factory(lambda: Contact(Metrics()))
     asked: list[float] = Factory(list)
 
@@ -230,22 +230,25 @@ class TenMinutesAway:
     @asynccontextmanager
     async def watch(self, path: str, **params: str) -> AsyncIterator[Events]:
         self._reach()
+        if trio.current_time() >= RETURNS and self.refusals:
+            raise self.refusals.pop()
         yield Events()
 
     def _reach(self) -> None:
         self.asked.append(trio.current_time())
         if LEAVES <= trio.current_time() < RETURNS:
             raise ApiUnreachable("nobody there")
-        if trio.current_time() >= RETURNS and self.refusals:
-            self.refusals -= 1
-            raise ApiRefused(429, "TooManyRequests", "storage is (re)initializing")
 
 
-@pytest.mark.parametrize("refusals", [0, 3])
+REOPENING = ApiRefused(429, "TooManyRequests", "storage is (re)initializing")
+FORGOTTEN = ApiRefused(410, "Expired", "too old resource version")
+
+
+@pytest.mark.parametrize("refusals", [[], 3 * [REOPENING], [FORGOTTEN], [FORGOTTEN, REOPENING]])
 async def test_ten_minutes_without_an_api_server_change_nothing_and_are_made_up_for_soon(
-    autojump_clock: trio.testing.MockClock, refusals: int
+    autojump_clock: trio.testing.MockClock, refusals: list[ApiRefused]
 ) -> None:
-    api = TenMinutesAway(refusals)
+    api = TenMinutesAway([*refusals])
     watched = Watched(cast("KubernetesApi", api), "/api/v1/things", value)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watched.run)
@@ -253,7 +256,9 @@ async def test_ten_minutes_without_an_api_server_change_nothing_and_are_made_up_
         assert (watched.objects, watched.synced, watched.changed.count) == ({("shop", "a"): 1}, True, 1)
         await watched.changed.wait()
         assert watched.objects == {("shop", "a"): 2}
-        assert trio.current_time() <= RETURNS + BACKOFF_SECONDS[1] + BACKOFF_SECONDS[0] * (2**refusals - 1)
+        found = min(each for each in api.asked if each >= RETURNS)
+        assert found <= RETURNS + BACKOFF_SECONDS[1]
+        assert trio.current_time() <= found + BACKOFF_SECONDS[0] * (2 ** len(refusals) - 1)
         nursery.cancel_scope.cancel()
     attempts = len([each for each in api.asked if LEAVES < each < RETURNS])
     assert 600 / BACKOFF_SECONDS[1] <= attempts <= 2 * 600 / BACKOFF_SECONDS[1] + 10
