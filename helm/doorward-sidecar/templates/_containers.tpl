@@ -123,11 +123,9 @@ failureThreshold: {{ index . 3 }}
 
 {{/* Nothing, where a setting is a whole number: list of its name and value. Arithmetic takes all else for 0. */}}
 {{- define "doorward-sidecar.seconds" -}}
-{{- $value := index . 1 }}
-{{- if not (has (kindOf $value) (list "int" "int64" "float64")) }}
-{{- fail (printf "%s is %s: write seconds, a whole number such as 20" (index . 0) (toJson $value)) }}
-{{- else if ne (float64 $value) (floor $value) }}
-{{- fail (printf "%s is %v: write seconds, a whole number such as 20" (index . 0) $value) }}
+{{- $written := toJson (index . 1) }}
+{{- if not (regexMatch "^-?[0-9]+$" $written) }}
+{{- fail (printf "%s is %s: write seconds, a whole number such as 20" (index . 0) $written) }}
 {{- end }}
 {{- end }}
 
