@@ -4,6 +4,7 @@ import json
 import socket
 import ssl
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -195,10 +196,11 @@ async def _introduced(shop: Shop, name: str) -> None:
     """Return once this sidecar knows where those are whom it calls: it may have been ready before they were."""
     with trio.fail_after(SECONDS):
         while True:
-            _, config = await http_get(shop.sidecars[name].observe, "/config")
-            known = {each["workload"] for each in json.loads(config)["snapshot"]["endpoints"]}
-            if {f"shop/{each}" for each in CALLS[name]} <= known:
-                return
+            with suppress(OSError):  # let go by a sidecar that stood still
+                _, config = await http_get(shop.sidecars[name].observe, "/config")
+                known = {each["workload"] for each in json.loads(config)["snapshot"]["endpoints"]}
+                if {f"shop/{each}" for each in CALLS[name]} <= known:
+                    return
             await trio.sleep(0.02)
 
 

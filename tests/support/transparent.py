@@ -9,7 +9,7 @@
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, redirect_stdout
+from contextlib import asynccontextmanager, redirect_stdout, suppress
 from functools import partial
 from io import StringIO
 from pathlib import Path
@@ -123,9 +123,10 @@ async def introduced(sidecar: Sidecar, *addresses: str) -> None:
     """Return once the sidecar knows endpoints at these addresses: who announces one proves it later."""
     with trio.fail_after(PATIENCE):
         while True:
-            _, config = await http_get(sidecar.observe, "/config", sidecar.place)
-            if set(addresses) <= {each["address"] for each in json.loads(config)["snapshot"]["endpoints"]}:
-                return
+            with suppress(OSError):  # let go by a sidecar that stood still
+                _, config = await http_get(sidecar.observe, "/config", sidecar.place)
+                if set(addresses) <= {each["address"] for each in json.loads(config)["snapshot"]["endpoints"]}:
+                    return
             await trio.sleep(0.02)
 
 
