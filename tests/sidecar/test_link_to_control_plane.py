@@ -24,7 +24,10 @@ async def test_a_token_works_once_and_the_second_sidecar_says_what_to_do(mesh: L
     await wait_for(lambda: stands(second), what="its own token")
     (mesh.directory / "shop-checkout.token").write_text(token)
     third = mesh.start("third", command_of(second))
-    refused = lambda: [each for each in failures(third) if each["code"] == "token_used"]  # noqa: E731
+
+    def refused() -> list[dict[str, Any]]:
+        return [each for each in failures(third) if each["code"] == "token_used"]
+
     failure = (await wait_for(refused, what="the refusal"))[-1]
     assert "doorward token create --workload shop/checkout" in failure["problem"]
     assert token.strip() not in third.log.read_text()

@@ -45,6 +45,6 @@ def _writing() -> Iterator[None]:
         yield
     except OSError as error:
         raise CannotMake(
-            f"{KEPT} cannot be written to: {error.strerror}. Name a home that can: HOME=DIR make kubernetes-assets, "
-            "and the same for `make test-kubernetes`"
+            f"{KEPT} cannot be written to: {error.strerror}. "
+            "Give each target that needs it another home, as in HOME=DIR make kubernetes-assets"
         ) from error
