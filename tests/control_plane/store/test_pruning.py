@@ -117,9 +117,12 @@ def test_what_stands_before_a_gap_cannot_be_rewritten_with_the_gap(
         store.verify_audit()
 
 
+STRANGE = {"policies": [{}, 7, {"policy": [], "sha256": ""}, {"policy": "", "sha256": "", "number": []}], "gaps": 7}
+
+
 @pytest.mark.parametrize(
     ("detail", "with_its_hash"),
-    [("no JSON", False), ("[" * 2000, False), ("[]", True), ('{"policies": [{}, 7], "gaps": 7}', False)],
+    [("no JSON", False), ("[" * 2000, False), ("[]", True), (json.dumps(STRANGE), False)],
     ids=["text", "deep", "list", "strange"],
 )
 def test_what_pruning_said_can_be_damaged_and_is_named_and_writes_go_on(
