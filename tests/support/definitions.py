@@ -12,6 +12,7 @@ from tests.support.charts import render
 from tests.support.cluster import Cluster
 from tests.support.kube import client
 from tests.support.patience import PATIENCE
+from tests.support.unmaking import unmake
 
 CRDS: Final = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 VERSION: Final = "/apis/doorward.dev/v1"
@@ -42,7 +43,7 @@ async def undefine_policies(cluster: Cluster) -> None:
             # The API server opens the store of a definition when it is first asked for. One that it finds not yet
             # open in a deletion it may leave standing for minutes: kubernetes' crd_finalizer.go, `sync`.
             await _ready(api, name)
-            await api.delete(f"{CRDS}/{name}")
+            await unmake(api, f"{CRDS}/{name}")
         with trio.fail_after(PATIENCE):
             while await _found(api):
                 await trio.sleep(0.1)
