@@ -109,7 +109,7 @@ class _Http1(TCPServer):
         async def stay(_: object) -> None:
             """`Upgrade: h2c` changes nothing then, and `PRI * HTTP/2.0` is a request like others."""
 
-        self.protocol.protocol._check_protocol = stay  # type: ignore[method-assign, union-attr]
+        self.protocol.protocol._check_protocol = stay  # type: ignore[method-assign, union-attr]  # no setting
         await super()._read_data()
 
 

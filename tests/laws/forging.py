@@ -61,7 +61,7 @@ async def assert_one_answer(shop: Shop, forgeries: Iterable[Forgery], *, straigh
         first, *more = heard
         assert (left, more) in ((b"", []), (b"", [NEXT])), (forgery.name, answer)
         assert first.status == 502 if forgery.heard is None else first == forgery.heard, (forgery.name, answer)
-        await eventually(lambda: [each.status for each in shop.payments.written] == [each.status for each in heard])  # noqa: B023
+        await eventually(lambda: [each.status for each in shop.payments.written] == [each.status for each in heard])  # noqa: B023 - awaited within the round
 
 
 def _asked(method: str) -> list[tuple[bytes, bytes]]:

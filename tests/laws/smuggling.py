@@ -24,7 +24,7 @@ async def assert_one_reading(
         said = re.findall(rb"HTTP/1\.1 ([0-9]{3}) ", answer)
         assert said.count(b"200") == len(attempt.reaches), (attempt.name, answer)
         assert set(said) <= {b"200", b"400", b"403", b"431", b"501", b"505"}, (attempt.name, answer)
-        await eventually(lambda: len(_decided(shop)) == said.count(b"200") and recording.settled())  # noqa: B023
+        await eventually(lambda: len(_decided(shop)) == said.count(b"200") and recording.settled())  # noqa: B023 - awaited within the round
         found = recording.taken()
         assert [(each.method, each.target, each.body) for each in found] == [
             (seen.method, seen.target, seen.body) for seen in attempt.reaches

@@ -31,7 +31,7 @@ def test_what_is_whole_and_what_is_short() -> None:
 
 
 def http(**changes: Any) -> dict[str, Any]:
-    return {**WHOLE, "http": {**WHOLE["http"], **changes}}  # type: ignore[dict-item]
+    return {**WHOLE, "http": {**WHOLE["http"], **changes}}
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ async def _end_a_control_plane_between_two_renewals(mesh: LocalMesh, payments: S
             failed = count("control link failed")
             assert mesh.control_plane is not None
             await mesh.control_plane.stop(9)
-            await wait_for(lambda: all(map(gt, count("control link failed"), failed)), what="both to notice")  # noqa: B023
+            await wait_for(lambda: all(map(gt, count("control link failed"), failed)), what="both to notice")  # noqa: B023 - awaited within the round
             if payments_is_older():  # it was not renewed in the last moment
                 return
             await mesh.start_control_plane(*BRIEF)

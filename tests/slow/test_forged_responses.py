@@ -13,7 +13,7 @@ from tests.support.pieces import Cut, at_random, byte_by_byte, whole
     [("outbound", whole), ("outbound", at_random), ("inbound", whole), ("inbound", byte_by_byte)],
 )
 async def test_each_request_gets_its_own_answer_however_it_comes(
-    shop: Shop,  # noqa: F811
+    shop: Shop,  # noqa: F811 - the fixture
     door: str,
     cut: Cut,
 ) -> None:

@@ -15,7 +15,7 @@ from tests.support.strange_heads import HEADS
     [("outbound", whole), ("outbound", at_random), ("inbound", whole), ("inbound", byte_by_byte)],
 )
 async def test_what_reaches_the_application_has_one_reading_however_it_comes(
-    shop: Shop,  # noqa: F811
+    shop: Shop,  # noqa: F811 - the fixture
     door: str,
     cut: Cut,
 ) -> None:

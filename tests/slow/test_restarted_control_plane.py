@@ -32,7 +32,7 @@ async def test_all_sidecars_come_back_in_their_own_time_and_traffic_does_not_not
         await load.goes_on()
         await mesh.start_control_plane()
         for each in sidecars:
-            await wait_for(lambda: len(logged(each, "control link stands")) > stood[each.name], what=each.name)  # noqa: B023
+            await wait_for(lambda: len(logged(each, "control link stands")) > stood[each.name], what=each.name)  # noqa: B023 - awaited within the round
         # Each waits for a time of its own: drawn from a range of 125 ms, written to 10 ms.
         assert len({logged(each, "control link failed")[0]["retry_in"] for each in sidecars}) > 3
         assert len({logged(each, "control link stands")[-1]["time"] for each in sidecars}) > 4

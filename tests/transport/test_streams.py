@@ -38,7 +38,7 @@ async def clogged_plain_pair() -> Ends:
     for end in ends:
         with suppress(BlockingIOError):
             while True:
-                socket.socket.send(end._sock, bytes(4096))  # type: ignore[attr-defined]
+                socket.socket.send(end._sock, bytes(4096))
     return PlainStream(ends[0]), PlainStream(ends[1])
 
 

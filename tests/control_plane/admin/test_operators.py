@@ -139,7 +139,7 @@ def test_where_bans_cannot_be_looked_up_nobody_is_let_in(house: AdminHouse) -> N
 
     with Client(TlsDoor(house.operator("ann"))) as client:
         client.get("/v1/bundle")
-        house.backend.store.banned = broken  # type: ignore[method-assign,assignment]
+        house.backend.store.banned = broken
         with pytest.raises(AdminRefused, match="the disk is gone"):
             client.get("/v1/bundle")
 

@@ -65,7 +65,7 @@ def test_a_finished_init_container_declares_no_ports_and_a_lasting_one_does() ->
     raw = pod("a", "10.0.0.1")
     once = {"name": "once", "ports": [{"containerPort": 1}]}
     lasting = {"name": "lasting", "restartPolicy": "Always", "ports": [{"containerPort": 2}, {"containerPort": 3}]}
-    lasting["ports"][1]["protocol"] = "UDP"  # type: ignore[index]
+    lasting["ports"][1]["protocol"] = "UDP"
     raw["spec"]["initContainers"] += [once, lasting]
     kept = keep_pod(raw)
     assert kept is not None
@@ -161,8 +161,8 @@ def test_nonsense_is_left_out_and_said(
     with caplog.at_level(logging.WARNING, "doorward.discovery"):
         assert keep({**sample, **change}) is None
     (line,) = caplog.records
-    assert line.fields["kind"] == kind  # type: ignore[attr-defined]
-    assert reason in line.fields["reason"]  # type: ignore[attr-defined]
+    assert line.fields["kind"] == kind
+    assert reason in line.fields["reason"]
 
 
 @pytest.mark.parametrize("ports", ["8080", "8080/udp", "0/http", "99999/tcp", "x/tcp"])

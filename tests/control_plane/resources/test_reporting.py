@@ -88,7 +88,7 @@ async def test_an_object_is_not_written_more_often_than_the_pause_allows(house: 
     ids=["away", "forbidden", "broken"],
 )
 async def test_what_could_not_be_written_is_written_later(house: House, error: Exception) -> None:
-    house.api.failures = [error, error]  # type: ignore[list-item]
+    house.api.failures = [error, error]
     async with reporting_on(house):
         house.show(item("a"))
         await until(lambda: len(house.api.patches) == 3)

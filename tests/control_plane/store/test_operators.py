@@ -58,7 +58,7 @@ def test_an_issuance_and_its_audit_entry_name_operator_and_voucher(store: Store,
 def test_where_signing_fails_nothing_is_written(store: Store) -> None:
     before = store.audit()
     with pytest.raises(ZeroDivisionError):
-        store.issue_operator("ann", "key", lambda _: 1 / 0, voucher=ROOT, max_age=MAX_AGE)  # type: ignore[arg-type,return-value]
+        store.issue_operator("ann", "key", lambda _: 1 / 0, voucher=ROOT, max_age=MAX_AGE)
     assert (store.operators(), store.audit()) == ((), before)
 
 

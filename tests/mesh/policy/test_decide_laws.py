@@ -150,7 +150,7 @@ def _source_matches(source: Source, facts: Facts, deny: bool) -> bool:
 
 def _inside(address: IPv4Address | IPv6Address, network: object) -> bool:
     plain = address.ipv4_mapped if isinstance(address, IPv6Address) and address.ipv4_mapped else address
-    return plain in network  # type: ignore[operator]
+    return plain in network
 
 
 def _rule(policy: Policy, facts: Facts) -> int | None:

@@ -57,7 +57,7 @@ def test_a_document_is_read_as_it_stands(read: Read, policy: Make, defaults: Mak
         UnauthenticatedSource,
     ]
     assert item.sources[:2] == (WorkloadSource("shop", "checkout"), WorkloadSource("ops", "*"))
-    assert [str(each) for each in item.sources[3].addresses] == ["10.0.0.0/8", "192.0.2.7/32", "fd00::/8"]  # type: ignore[union-attr]
+    assert [str(each) for each in item.sources[3].addresses] == ["10.0.0.0/8", "192.0.2.7/32", "fd00::/8"]
     assert (item.origin.source, item.origin.index) == ("shop.yaml", 1)
     assert found.defaults == (NamespaceDefaults("shop", Default.AUDIT, Mtls.STRICT),)
 
