@@ -7,7 +7,7 @@
     database    opening (SQLite or PostgreSQL), migrating, transactions
     counter     the store's one row: whose it is, its number, the roots that are trusted
     audit       the hash-chained log; whatever changes writes its entry in its own transaction
-    chain       what the hash of an entry covers; pure
+    chain       what the hash of an entry covers, and what the entry tells; pure
     pruning     what of the log has no room any more, and how the chain holds across its gaps
     set_hash    a hash over those gaps, kept up as they change; pure
     changes     what a change of policies amounts to, document by document; pure

@@ -24,7 +24,6 @@ from control_plane.store.schema import audit, audit_gaps, house, policies
 PRUNED: Final = "audit.pruned"
 """The event by which the log tells of it."""
 
-
 _SPARE: Final = 64  # one in so many bytes of the room is made free at once, so that few entries tell of pruning
 
 
